@@ -1,0 +1,1 @@
+"""Agents: what they want, how they are treated, and what their handlers can do."""

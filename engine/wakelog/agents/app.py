@@ -1,0 +1,74 @@
+"""The Wakelog object: where an application declares its agents."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from wakelog.agents.definition import AgentDefinition, Handler, define
+from wakelog.agents.options import Backoff, Duration, Exponential, Start
+from wakelog.errors import BadInput
+
+F = TypeVar("F", bound=Handler)
+
+_DEFAULT_BACKOFF = Exponential()
+
+
+class Wakelog:
+    """An application: a name, and the agents declared with :meth:`agent`.
+
+    Run it with ``wakelog worker module:app``; nothing connects anywhere before that.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.agents: dict[str, AgentDefinition] = {}
+
+    def agent(
+        self,
+        name: str,
+        *,
+        on: str | Sequence[str],
+        source: str | Sequence[str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        where: str | None = None,
+        timeout: Duration = "5m",
+        max_attempts: int = 5,
+        max_stalled: int = 10,
+        backoff: Backoff = _DEFAULT_BACKOFF,
+        concurrency: int | None = None,
+        start: Start = "now",
+        history: bool = True,
+    ) -> Callable[[F], F]:
+        """Declare an agent; decorates its handler, ``handler(event, ctx)``, async or not.
+
+        What the handler returns becomes the event ``<name>.completed`` (None: no event). When the agent
+        gives up, the event is a dead letter and ``<name>.failed`` tells it.
+
+        Args:
+            name: unlike any other agent's in the database; dotted words.
+            on: patterns of event types; ``*`` is one word, ``#`` zero or more.
+            source: patterns of sources, words separated by ``/``; None for any.
+            metadata: an object the event's metadata must contain.
+            where: a jsonpath predicate on the payload, such as ``'$.size > 10'``.
+            timeout: how long one attempt may take; then it is ended and counts as failed.
+            max_attempts: failed attempts after which the event is given up.
+            max_stalled: how often workers may die over an event before it is given up.
+            backoff: how long to wait after the n-th failure.
+            concurrency: at most so many at once, over all workers; None for as many as they have room.
+            start: where a new agent begins. Counts the first time only; later: ``wakelog agents rewind``.
+            history: whether finished deliveries leave a row in the history.
+
+        Raises:
+            BadInput: an option cannot be used, or the name is taken in this application.
+        """
+
+        def declare(handler: F) -> F:
+            if name in self.agents:
+                raise BadInput(f'agent "{name}" is declared twice in application "{self.name}"')
+            self.agents[name] = define(
+                name, handler, on=on, source=source, metadata=metadata, where=where, timeout=timeout,
+                max_attempts=max_attempts, max_stalled=max_stalled, backoff=backoff,
+                concurrency=concurrency, start=start, history=history,
+            )  # fmt: skip
+            return handler
+
+        return declare

@@ -1,0 +1,160 @@
+"""What a handler can do besides returning: emit, remember steps, write in the transaction that finishes."""
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable, Coroutine, MutableMapping
+from typing import Any, Protocol
+
+from psycopg import AsyncConnection, Connection
+
+from wakelog.agents.options import Duration, seconds
+from wakelog.errors import BadInput
+from wakelog.log.event import Event
+from wakelog.postgres import jsonb
+
+
+class Bench(Protocol):
+    """Where a handler works: what the worker lends it for one attempt."""
+
+    loop: asyncio.AbstractEventLoop
+
+    def connection(self) -> "AsyncConnection[Any] | Connection[Any]": ...
+    async def finished_steps(self) -> dict[str, Any]: ...
+    async def record_step(self, name: str, result: str) -> Any: ...
+    async def run_in_thread(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any: ...
+    async def extend(self, lease: float) -> None: ...
+
+
+class Context:
+    """One attempt at one event. Handlers get it as their second argument.
+
+    In async handlers :meth:`step` and :meth:`extend` are awaited; in sync ones they return when done.
+    """
+
+    __slots__ = ("_bench", "_finished", "_is_async", "_log", "_used", "agent", "attempt", "emitted", "event")
+
+    def __init__(self, event: Event, agent: str, attempt: int, is_async: bool, bench: Bench) -> None:
+        self.event = event
+        self.agent = agent
+        self.attempt = attempt
+        """Which try this is, from 1. Work given back does not count."""
+        self.emitted: list[dict[str, Any]] = []
+        self._bench = bench
+        self._is_async = is_async
+        self._finished: dict[str, Any] | None = None
+        self._used: set[str] = set()
+        self._log: logging.LoggerAdapter[logging.Logger] | None = None
+
+    @property
+    def connection(self) -> Any:
+        """A psycopg connection inside the transaction that finishes this event.
+
+        An AsyncConnection in async handlers, a Connection in sync ones. What is written through it is
+        committed together with the acknowledgement and the emitted events, or not at all, so it happens
+        exactly once. Do not commit or roll back yourself.
+        """
+        return self._bench.connection()
+
+    @property
+    def log(self) -> "logging.LoggerAdapter[logging.Logger]":
+        """A logger that names the agent, the event and the attempt."""
+        if self._log is None:
+            self._log = _DeliveryLog(
+                logging.getLogger(f"wakelog.agent.{self.agent}"),
+                {"agent": self.agent, "position": self.event.position, "attempt": self.attempt},
+            )
+        return self._log
+
+    def emit(
+        self,
+        type: str,  # noqa: A002 - the field's name
+        payload: Any = None,
+        *,
+        stream: str | None = None,
+        source: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        key: str | None = None,
+    ) -> None:
+        """Add an event to those this attempt answers with.
+
+        It is appended when the handler has returned, in the transaction that finishes the event, with
+        this event as its cause and its correlation carried on; if the attempt fails, it is not. A repeated
+        attempt emits nothing twice: events are told apart by ``key``, or else by the order of the calls.
+
+        Raises:
+            BadInput: the payload cannot be written as JSON.
+        """
+        if not type:
+            raise BadInput('expected an event type such as "scan.done", found an empty one')
+        self.emitted.append({
+            "position": self.event.position,
+            "key": key if key is not None else str(len(self.emitted)),
+            "type": type,
+            "payload": {} if payload is None else payload,
+            "stream": stream,
+            "source": source,
+            "metadata": metadata,
+        })  # fmt: skip
+        jsonb.encode(self.emitted[-1])
+
+    def step(self, name: str, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Do a piece of work once: call ``fn`` and store its result before going on.
+
+        After a crash or a failure the handler runs again, and a step that has finished returns what it
+        returned, without calling ``fn``. A crash between the end of ``fn`` and the storing repeats it.
+        What comes back is the result as JSON gives it back, the first time too.
+
+        ``fn`` may be async in async handlers; a sync one is run in a thread there.
+
+        Raises:
+            BadInput: the name was used before in this attempt, or the result cannot be written as JSON.
+            LeaseLost: another worker has taken over; nothing was stored.
+        """
+        if self._is_async:
+            return self._step(name, fn, args, kwargs)
+        if name in self._wait(self._finished_steps(name)):
+            return (self._finished or {})[name]
+        return self._wait(self._bench.record_step(name, jsonb.encode(fn(*args, **kwargs))))
+
+    def extend(self, lease: Duration) -> Any:
+        """Hold this event for ``lease`` from now, whatever the worker's heartbeat does.
+
+        Needed only in work that stops the whole process for long; the time limit stays as it is.
+
+        Raises:
+            LeaseLost: another worker has taken over.
+        """
+        extended = self._bench.extend(seconds(lease))
+        return extended if self._is_async else self._wait(extended)
+
+    async def _step(
+        self, name: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        finished = await self._finished_steps(name)
+        if name in finished:
+            return finished[name]
+        if inspect.iscoroutinefunction(fn):
+            result = await fn(*args, **kwargs)
+        else:
+            result = await self._bench.run_in_thread(fn, *args, **kwargs)
+        return await self._bench.record_step(name, jsonb.encode(result))
+
+    async def _finished_steps(self, name: str) -> dict[str, Any]:
+        if name in self._used:
+            raise BadInput(
+                f'step "{name}" was used before in this attempt; give every step a name of its own'
+            )
+        self._used.add(name)
+        if self._finished is None:
+            self._finished = await self._bench.finished_steps()
+        return self._finished
+
+    def _wait(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._bench.loop).result()
+
+
+class _DeliveryLog(logging.LoggerAdapter[logging.Logger]):
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        extra = self.extra or {}
+        return f"[{extra['agent']} at {extra['position']}, attempt {extra['attempt']}] {msg}", kwargs

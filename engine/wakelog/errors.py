@@ -1,0 +1,123 @@
+"""Everything Wakelog raises, and which SQLSTATE of the database stands for which."""
+
+from typing import Any, ClassVar
+
+import psycopg
+from psycopg import errors as pg
+
+
+class WakelogError(Exception):
+    """The base of all. ``exit_code`` is what the command exits with; ``hint`` is what to do next."""
+
+    exit_code: ClassVar[int] = 1
+    sqlstate: ClassVar[str | None] = None
+
+    def __init__(self, message: str, *, hint: str | None = None, **values: Any) -> None:
+        super().__init__(message)
+        self.hint = hint
+        self.values = values
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        return f"{message}\n{self.hint}" if self.hint else message
+
+
+class VersionConflict(WakelogError):
+    """The stream is not at the expected version, or the version is taken. Read again and decide anew."""
+
+    exit_code = 5
+    sqlstate = "WL001"
+
+
+class LeaseLost(WakelogError):
+    """This worker no longer holds the delivery: the lease ran out or another took over. Drop the work."""
+
+    sqlstate = "WL002"
+
+
+class UnknownAgent(WakelogError):
+    """No agent of that name is registered."""
+
+    exit_code = 4
+    sqlstate = "WL003"
+
+
+class AppendOnly(WakelogError):
+    """Events cannot be changed or deleted."""
+
+    sqlstate = "WL004"
+
+
+class SequencerRefused(WakelogError):
+    """The sequencer cannot go on without risking the loss of events (see ``wakelog db rebase``)."""
+
+    sqlstate = "WL005"
+
+
+class BadInput(WakelogError, ValueError):
+    """A value cannot be used: the message says what was expected and what was found."""
+
+    exit_code = 2
+    sqlstate = "WL006"
+
+
+class UnknownWorker(WakelogError):
+    """This worker was found dead, or never registered; it must start anew."""
+
+    sqlstate = "WL007"
+
+
+class DatabaseUnreachable(WakelogError):
+    """No connection could be made."""
+
+    exit_code = 3
+
+
+class SchemaMismatch(WakelogError):
+    """The database was never migrated, is older or newer than this code, or is too old a Postgres."""
+
+    exit_code = 3
+
+
+class RetryAfter(Exception):
+    """Raise in a handler to fail this attempt and be tried again after ``delay`` seconds (or "5m")."""
+
+    def __init__(self, delay: float | str, reason: str = "") -> None:
+        super().__init__(reason or f"retry after {delay}")
+        self.delay = delay
+
+
+class DoNotRetry(Exception):
+    """Raise in a handler to give the event up at once: it becomes a dead letter."""
+
+
+class GiveBack(Exception):
+    """Raise in a handler to return the event untried: the attempt does not count.
+
+    ``delay`` is in seconds (or "5m"); without it another worker may have the event at once.
+    """
+
+    def __init__(self, delay: float | str = 0, reason: str = "") -> None:
+        super().__init__(reason or "given back")
+        self.delay = delay
+
+
+BY_SQLSTATE: dict[str, type[WakelogError]] = {
+    error.sqlstate: error
+    for error in (
+        VersionConflict, LeaseLost, UnknownAgent, AppendOnly, SequencerRefused, BadInput, UnknownWorker,
+    )
+    if error.sqlstate
+}  # fmt: skip
+
+
+def translate(error: psycopg.Error) -> WakelogError | None:
+    """The Wakelog error a database error stands for, or None where it is none of ours."""
+    found = BY_SQLSTATE.get(error.sqlstate or "")
+    if found is not None:
+        return found(error.diag.message_primary or str(error), hint=error.diag.message_hint)
+    if isinstance(error, pg.UniqueViolation) and error.diag.constraint_name == "events_one_per_version":
+        return VersionConflict(f"the version is taken: {error.diag.message_detail}")
+    if isinstance(error, pg.CheckViolation) and (error.diag.schema_name or "") == "wakelog":
+        return BadInput(f"{error.diag.message_primary}")
+    return None

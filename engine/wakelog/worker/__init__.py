@@ -1,0 +1,1 @@
+"""Workers: claiming, running handlers inside their limits, finishing; and the doorkeeper that wakes them."""

@@ -1,0 +1,102 @@
+"""Connections for handlers: made when a handler first asks for one, kept for the next."""
+
+import asyncio
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection, Connection, pq
+from psycopg.conninfo import make_conninfo
+from psycopg.pq import TransactionStatus
+from psycopg.types.json import set_json_loads
+
+from wakelog.errors import DatabaseUnreachable
+from wakelog.postgres import jsonb
+from wakelog.postgres.connect import connect, safe_url
+
+Any_Connection = AsyncConnection[Any] | Connection[Any]
+
+
+class HandlerConnections:
+    """Idle connections, async and sync. At most one per running handler is ever open.
+
+    A handler asks for its connection with a plain attribute, also where it is async, so one that is not
+    there yet is made on the spot, which holds up the event loop for a few milliseconds; a spare is then
+    made ready in the background.
+    """
+
+    def __init__(self, url: str, *, pooled: bool) -> None:
+        self._url = url
+        self._pooled = pooled
+        self._idle_async: list[AsyncConnection[Any]] = []
+        self._idle_sync: list[Connection[Any]] = []
+
+    def take_async(self) -> AsyncConnection[Any]:
+        """A connection for an async handler."""
+        while self._idle_async:
+            connection = self._idle_async.pop()
+            if not connection.closed and connection.pgconn.status == pq.ConnStatus.OK:
+                return connection
+        pgconn = pq.PGconn.connect(self._conninfo())
+        if pgconn.status != pq.ConnStatus.OK:
+            reason = pgconn.get_error_message().strip()
+            raise DatabaseUnreachable(f"no connection to {safe_url(self._url)}: {reason}")
+        pgconn.nonblocking = 1
+        connection: AsyncConnection[Any] = AsyncConnection(pgconn)
+        self._prepare(connection)
+        return connection
+
+    def take_sync(self) -> Connection[Any]:
+        """A connection for a sync handler."""
+        while self._idle_sync:
+            connection = self._idle_sync.pop()
+            if not connection.closed and connection.pgconn.status == pq.ConnStatus.OK:
+                return connection
+        connection = connect(self._url, autocommit=False, application_name="wakelog handler")
+        self._prepare(connection)
+        return connection
+
+    async def give_back(self, connection: Any_Connection) -> None:
+        """Take a connection back; whatever transaction is open on it is rolled back."""
+        if isinstance(connection, AsyncConnection):
+            await self._give_back_async(connection)
+        else:
+            await asyncio.to_thread(self._give_back_sync, connection)
+
+    async def close(self) -> None:
+        """Close those that are idle."""
+        for connection in self._idle_async:
+            await connection.close()
+        for connection in self._idle_sync:
+            connection.close()
+        self._idle_async.clear()
+        self._idle_sync.clear()
+
+    async def _give_back_async(self, connection: AsyncConnection[Any]) -> None:
+        try:
+            if connection.info.transaction_status != TransactionStatus.IDLE:
+                await connection.rollback()
+            if connection.autocommit:
+                await connection.set_autocommit(False)
+        except psycopg.Error:
+            await connection.close()
+        if not connection.closed:
+            self._idle_async.append(connection)
+
+    def _give_back_sync(self, connection: Connection[Any]) -> None:
+        try:
+            if connection.info.transaction_status != TransactionStatus.IDLE:
+                connection.rollback()
+            if connection.autocommit:
+                connection.autocommit = False
+        except psycopg.Error:
+            connection.close()
+        if not connection.closed:
+            self._idle_sync.append(connection)
+
+    def _conninfo(self) -> bytes:
+        return make_conninfo(self._url, connect_timeout=10, application_name="wakelog handler").encode()
+
+    def _prepare(self, connection: Any_Connection) -> None:
+        set_json_loads(jsonb.decode, connection)
+        if self._pooled:
+            connection.prepare_threshold = None

@@ -1,0 +1,327 @@
+"""One worker process: claims as much as it has room for, runs it, sleeps until it is rung.
+
+How this stays correct
+----------------------
+      look --> found something --> run it, look again when there is room
+       |
+       `--> found nothing --> say "asleep" (committed) --> look once more --> wait to be rung
+
+Whoever rings does so after its sequencing has committed, and rings those it sees asleep. A worker it does not
+see asleep says so later, and looks later still: it finds what was sequenced. A bell that is not heard costs a
+second, the time after which a sleeping worker looks by itself, sequencing first in case nobody keeps the doors.
+
+When the connection that holds the worker's lock is lost, others may have taken over within a second. So
+everything in hand is dropped, unfinished, and the worker registers anew; what it had can no longer be finished
+under the old id.
+"""
+
+import asyncio
+import collections
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+
+from wakelog.agents.app import Wakelog
+from wakelog.agents.load import load_app
+from wakelog.errors import DatabaseUnreachable, UnknownWorker, WakelogError
+from wakelog.worker.connections import HandlerConnections
+from wakelog.worker.delivery import Delivery, Held
+from wakelog.worker.execution import Execution
+from wakelog.worker.session import Session
+from wakelog.worker.settling import Settling
+from wakelog.worker.watchdog import Watchdog, end_process
+
+log = logging.getLogger("wakelog.worker")
+
+POLL = 1.0
+"""Seconds a sleeping worker waits before it looks by itself."""
+POOLED_POLL = 0.2
+"""The same where it cannot be rung, because LISTEN does not work."""
+LARGEST_BATCH = 500
+AHEAD = 0.05
+"""Seconds of work, at the speed seen so far, that a worker claims ahead of its slots."""
+REPLACE = 75
+"""Exit code of a process that wants to be replaced."""
+
+
+class Worker:
+    """A worker for the agents of one application."""
+
+    def __init__(
+        self,
+        app: Wakelog,
+        url: str,
+        *,
+        slots: int = 10,
+        lease: float = 30.0,
+        grace: float = 30.0,
+        listening: bool = True,
+        alive: Callable[[], None] = lambda: None,
+        ready: Callable[[int], None] = lambda worker: None,
+    ) -> None:
+        self.app = app
+        self.url = url
+        self.slots = slots
+        self.lease = lease
+        self.grace = grace
+        self.listening = listening
+        self.alive = alive
+        self.ready = ready
+        self.stopping = asyncio.Event()
+        self.replacing = False
+
+    def stop(self) -> None:
+        """Claim nothing more, finish what is running within the grace time, and end."""
+        self.stopping.set()
+
+    def replace(self, why: str) -> None:
+        """Stop, and ask the supervisor for a new process."""
+        log.warning("this process wants to be replaced: %s", why)
+        self.replacing = True
+        self.stopping.set()
+
+    async def run(self) -> int:
+        """Work until stopped; returns the exit code."""
+        pause = 0.1
+        started_once = False
+        while not self.stopping.is_set():
+            started = time.monotonic()
+            try:
+                session = await Session.start(
+                    self.url, self.app.agents.values(), lease=self.lease, listening=self.listening
+                )
+                self.ready(session.worker)
+                started_once = True
+                await Shift(self, session).run()
+            except (psycopg.OperationalError, DatabaseUnreachable, UnknownWorker) as error:
+                if not started_once and isinstance(error, DatabaseUnreachable):
+                    raise
+                log.warning("the connection was lost, starting anew in %.1f s: %s", pause, str(error).strip())
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.stopping.wait(), pause)
+                pause = 0.1 if time.monotonic() - started > 10 else min(pause * 2, 5.0)
+        return REPLACE if self.replacing else 0
+
+
+class Shift:
+    """What a worker does from one registration to the loss of its connection, or to its end."""
+
+    def __init__(self, worker: Worker, session: Session) -> None:
+        self.worker = worker
+        self.session = session
+        self.agents = worker.app.agents
+        self.held = Held()
+        pooled = not session.listening
+        self.settling = Settling(worker.url, session.worker, self.held, pooled=pooled)
+        self.connections = HandlerConnections(worker.url, pooled=pooled)
+        self.execution = Execution(
+            session.worker, self.connections, self.settling, worker.slots, worker.replace
+        )
+        self.watchdog = Watchdog(
+            worker.url, session.worker, self.held, lease=worker.lease, alive=worker.alive, die=self._die
+        )
+        self.queue: collections.deque[Delivery] = collections.deque()
+        self.queued = asyncio.Semaphore(0)
+        self.running: set[Delivery] = set()
+        self.freed = asyncio.Event()
+        self.seconds_each = 1.0
+        self.asleep = False
+
+    async def run(self) -> None:
+        """Work until the worker stops or the connection is lost (which raises)."""
+        self.watchdog.start()
+        slots: list[asyncio.Task[Any]] = [asyncio.create_task(self._slot()) for _ in range(self.worker.slots)]
+        settler = asyncio.create_task(self.settling.run())
+        looking = asyncio.create_task(self._look_and_sleep())
+        stopped = asyncio.create_task(self.worker.stopping.wait())
+        tasks: list[asyncio.Task[Any]] = [*slots, settler, looking]
+        try:
+            done, _ = await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
+            await _end([looking])
+            for task in done:
+                task.result()
+            await self._finish_up(slots)
+        finally:
+            self.watchdog.stop()
+            await _end([*tasks, stopped])
+            await self.settling.close()
+            await self.connections.close()
+            self.execution.threads.shutdown(wait=False, cancel_futures=True)
+            await self.session.close()
+
+    async def _look_and_sleep(self) -> None:
+        names: list[str] | None = None
+        while True:
+            room = self._room()
+            if room <= 0:
+                self.freed.clear()
+                await self._wait(self.freed, POLL)
+                continue
+            if await self._look(names, room):
+                names = None
+                continue
+            names = None
+            room = max(1, self._room())
+            await self.session.fall_asleep(room)
+            self.asleep = True
+            before = len(self.held)
+            more = await self._look(None, room)
+            if not more and len(self.held) <= before:
+                names = await self._sleep()
+            if self.asleep:
+                self.asleep = False
+                await self.session.wake_up()
+
+    async def _look(self, names: list[str] | None, room: int) -> bool:
+        """Claim for the agents that may have work, each its share; whether there may be more."""
+        if not names:
+            names = list(self.agents)
+            if len(names) > 1:
+                names = await self.session.ready_agents(names)
+        more = False
+        for left, name in zip(range(len(names), 0, -1), names, strict=True):
+            if name not in self.agents:
+                continue
+            share = room // left
+            if share <= 0:
+                more = True
+                continue
+            deliveries = await self.session.claim(self.agents[name], share)
+            more = more or len(deliveries) == share
+            room -= len(deliveries)
+            self.held.add(deliveries)
+            self.queue.extend(deliveries)
+            for _ in deliveries:
+                self.queued.release()
+        return more
+
+    async def _sleep(self) -> list[str] | None:
+        """Wait to be rung, for a retry to be due, or for the time to look anyway; the agents rung for."""
+        until = time.monotonic() + (POLL if self.session.listening else POOLED_POLL)
+        while (now := time.monotonic()) < until:
+            retries = self.execution.retries
+            if retries and min(retries) <= now:
+                self.execution.retries = [due for due in retries if due > now]
+                return None
+            rung = await self.session.bell(min([until, *retries]) - now)
+            if rung is not None:
+                self.asleep = False
+                return rung
+        await self.session.sequence()
+        return None
+
+    def _room(self) -> int:
+        """How much more to claim: what the slots can do in a short time, so that others get their share."""
+        ahead = int(self.worker.slots * AHEAD / max(self.seconds_each, 1e-6))
+        wanted = max(self.worker.slots, min(ahead, LARGEST_BATCH))
+        room = wanted - len(self.queue) - len(self.running)
+        return room if room >= wanted // 2 or not self.queue else 0
+
+    async def _slot(self) -> None:
+        while True:
+            await self.queued.acquire()
+            delivery = self.queue.popleft()
+            if time.monotonic() >= max(delivery.claimed_at + self.worker.lease, self.watchdog.held_until):
+                self.held.drop([delivery])  # the lease ran out while this process could not run
+                continue
+            self.running.add(delivery)
+            started = time.monotonic()
+            try:
+                await self.execution.run(delivery)
+            finally:
+                self.running.discard(delivery)
+            self.seconds_each += 0.05 * (time.monotonic() - started - self.seconds_each)
+            self.freed.set()
+
+    async def _finish_up(self, slots: "list[asyncio.Task[Any]]") -> None:
+        """Give back what has not begun, let what runs end within the grace time, write it all down."""
+        unbegun = list(self.queue)
+        self.queue.clear()
+        self.queued = asyncio.Semaphore(0)
+        await self.settling.release(unbegun)
+        deadline = time.monotonic() + self.worker.grace
+        while self.running and time.monotonic() < deadline:
+            self.freed.clear()
+            await self._wait(self.freed, min(1.0, deadline - time.monotonic()))
+        unfinished = list(self.running)
+        await _end(slots)
+        with contextlib.suppress(TimeoutError, WakelogError, psycopg.Error):
+            async with asyncio.timeout(10):
+                await self.settling.release(unfinished)
+                await self.settling.flush()
+        await self.session.stop()
+
+    async def _wait(self, event: asyncio.Event, timeout: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(event.wait(), max(timeout, 0.001))
+
+    def _die(self, why: str) -> None:
+        log.error("this process is ended: %s", why)
+        end_process(REPLACE)
+
+
+async def _end(tasks: "list[asyncio.Task[Any]]") -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def main(arguments: list[str]) -> int:
+    """Run a worker process for its supervisor: ``target slots lease grace listening pipe``.
+
+    The database's URL comes through the environment, where other users cannot read it. Ends when the
+    supervisor says so, or is gone (its end of standard input closes).
+    """
+    target, slots, lease, grace, listening, pipe = arguments
+    report = os.fdopen(int(pipe), "w", buffering=1)
+
+    def say(line: str) -> None:
+        with contextlib.suppress(OSError):
+            report.write(line + "\n")
+
+    logging.basicConfig(
+        level=os.environ.get("WAKELOG_LOG", "INFO"), stream=sys.stderr,
+        format="%(asctime)s %(process)d %(levelname)s %(message)s",
+    )  # fmt: skip
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
+
+    async def work() -> int:
+        worker = Worker(
+            load_app(target), os.environ["WAKELOG_WORKER_DATABASE"], slots=int(slots), lease=float(lease),
+            grace=float(grace), listening=listening == "1", alive=lambda: say("alive"),
+            ready=lambda worker: say(f"ready {worker}"),
+        )  # fmt: skip
+        loop = asyncio.get_running_loop()
+
+        def supervisor_gone() -> None:
+            if not os.read(0, 100):
+                loop.remove_reader(0)
+                worker.stop()
+
+        loop.add_signal_handler(signal.SIGTERM, worker.stop)
+        loop.add_signal_handler(signal.SIGINT, lambda: None)  # the supervisor decides
+        loop.add_reader(0, supervisor_gone)
+        return await worker.run()
+
+    try:
+        code = asyncio.run(work())
+    except WakelogError as error:
+        say("refused " + str(error).replace("\n", "\\n"))
+        code = error.exit_code
+    except BaseException:
+        # Not left to the interpreter, which would wait for threads that may never end.
+        log.exception("the worker process fails")
+        code = 1
+    end_process(code)
+    return code
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,173 @@
+"""A worker's standing with the database: its id, its lock, its bell, and what it asks on that connection.
+
+How this stays correct
+----------------------
+The id comes from a sequence in a durable commit, before anything is claimed with it, so no id is used twice,
+not even after a crash of the server. Claims themselves are committed asynchronously: one that is lost in a
+crash takes cursor and leases back with it.
+
+The connection holds the worker's advisory lock. When the connection goes, the server frees the lock, the
+doorkeeper sees it within a second, and others take over; this worker cannot know whether that has happened,
+so it drops everything and starts anew under another id.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Iterable
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection, sql
+from psycopg.types.json import set_json_loads
+
+from wakelog.agents.definition import AgentDefinition
+from wakelog.errors import BadInput, UnknownWorker, translate
+from wakelog.postgres import jsonb
+from wakelog.postgres.connect import connect_async
+from wakelog.worker.delivery import Delivery
+
+
+async def open_connection(url: str, *, autocommit: bool = True, pooled: bool = False) -> AsyncConnection[Any]:
+    """A connection as workers use them: fast JSON, and no prepared statements behind a pooler."""
+    options: dict[str, Any] = {"prepare_threshold": None} if pooled else {}
+    connection = await connect_async(url, autocommit=autocommit, application_name="wakelog worker", **options)
+    set_json_loads(jsonb.decode, connection)
+    return connection
+
+
+class Session:
+    """One registration of a worker. Not reused: after a lost connection there is a new one."""
+
+    def __init__(self, connection: AsyncConnection[Any], worker: int, lease: float, listening: bool) -> None:
+        self.connection = connection
+        self.worker = worker
+        self.lease = lease
+        self.listening = listening
+        """Whether the bell can be heard; behind a pooler it cannot, and the worker polls."""
+        self._rung_for: list[str] = []
+        self._rung = False
+
+    @classmethod
+    async def start(
+        cls, url: str, agents: Iterable[AgentDefinition], *, lease: float, listening: bool
+    ) -> "Session":
+        """Register the agents and this worker."""
+        connection = await open_connection(url, pooled=not listening)
+        try:
+            agents = list(agents)
+            for agent in agents:
+                await _register(connection, agent)
+            row = await _one(
+                connection,
+                "select wakelog.start_worker(%s, %s, %s)",
+                [f"{socket.gethostname()}:{os.getpid()}", [agent.name for agent in agents], listening],
+            )
+            session = cls(connection, row[0], lease, listening)
+            if listening:
+                await connection.execute("set synchronous_commit = off")
+                channel = sql.Identifier(f"wakelog_worker_{session.worker}")
+                await connection.execute(sql.SQL("listen {}").format(channel))
+                connection.add_notify_handler(session._heard)
+            return session
+        except BaseException:
+            await connection.close()
+            raise
+
+    async def claim(self, agent: AgentDefinition, limit: int) -> list[Delivery]:
+        """Up to ``limit`` deliveries of one agent."""
+        cursor = self.connection.cursor(binary=True)
+        try:
+            await cursor.execute(
+                "select * from wakelog.claim(%s, %s, %s, make_interval(secs => %s))",
+                [agent.name, self.worker, limit, self.lease],
+            )
+        except psycopg.Error as error:
+            raise translate(error) or error from None
+        return [Delivery.from_row(agent, row) for row in await cursor.fetchall()]
+
+    async def ready_agents(self, names: list[str]) -> list[str]:
+        """Those of the agents for which a claim may find something."""
+        cursor = await self.connection.execute("select agent from wakelog.ready_agents(%s)", [names])
+        return [row[0] for row in await cursor.fetchall()]
+
+    async def fall_asleep(self, room: int) -> None:
+        """Say that there is nothing to do and room for more. Look once more before waiting."""
+        self._rung = False
+        self._rung_for.clear()
+        row = await _one(self.connection, "select wakelog.fall_asleep(%s, %s)", [self.worker, room])
+        if not row[0]:
+            raise UnknownWorker(f"worker {self.worker} was taken off the list")
+
+    async def wake_up(self) -> None:
+        """Say that there is no need to ring."""
+        await self.connection.execute("select wakelog.wake_up(%s)", [self.worker])
+
+    async def sequence(self) -> None:
+        """Sequence what the doorkeeper, if there is none, has not."""
+        await self.connection.execute("select wakelog.sequence()")
+
+    async def bell(self, timeout: float) -> list[str] | None:
+        """Wait to be rung, ``timeout`` seconds at most; the agents rung for, None if it was not.
+
+        Empty where they are too many to name. Raises OperationalError when the connection is gone.
+        """
+        if not self._rung:
+            loop = asyncio.get_running_loop()
+            readable = asyncio.Event()
+            fd = self.connection.fileno()
+            loop.add_reader(fd, readable.set)
+            try:
+                async with asyncio.timeout(max(timeout, 0.0)):
+                    await readable.wait()
+            except TimeoutError:
+                return None
+            finally:
+                loop.remove_reader(fd)
+            pgconn = self.connection.pgconn
+            pgconn.consume_input()
+            while (notification := pgconn.notifies()) is not None:
+                self._hear(notification.extra.decode())
+        if not self._rung:
+            return None
+        names = list(dict.fromkeys(self._rung_for))
+        self._rung = False
+        self._rung_for.clear()
+        return names
+
+    async def stop(self) -> None:
+        """Take this worker off the list and close; what it still holds is taken over at once."""
+        with contextlib.suppress(psycopg.Error, TimeoutError):
+            async with asyncio.timeout(5):
+                await self.connection.execute("select wakelog.stop_worker(%s)", [self.worker])
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection, and with it give up the worker's lock."""
+        await self.connection.close()
+
+    def _heard(self, notification: psycopg.Notify) -> None:
+        self._hear(notification.payload)
+
+    def _hear(self, names: str) -> None:
+        self._rung = True
+        self._rung_for.extend(names.split())
+
+
+async def _register(connection: AsyncConnection[Any], agent: AgentDefinition) -> None:
+    try:
+        await _one(
+            connection, "select wakelog.register_agent(%s, %s)", [agent.name, jsonb.encode(agent.options())]
+        )
+    except (psycopg.DataError, psycopg.errors.SyntaxError) as error:
+        raise BadInput(f'agent "{agent.name}": {error.diag.message_primary}') from None
+
+
+async def _one(connection: AsyncConnection[Any], query: Any, parameters: list[Any]) -> tuple[Any, ...]:
+    try:
+        row = await (await connection.execute(query, parameters)).fetchone()
+    except psycopg.Error as error:
+        raise translate(error) or error from None
+    assert row is not None
+    return row

@@ -1,0 +1,146 @@
+"""The worker's second thread: signs of life, and an end to handlers that will not end.
+
+How this stays correct
+----------------------
+It has a connection of its own, so a handler that holds the event loop for long delays neither the heartbeat,
+which keeps the leases of everything the worker holds, nor the end of its own time.
+
+Handlers that the event loop cannot end, because they never return to it or run in a thread, get
+TimeLimitExceeded raised inside them through CPython's PyThreadState_SetAsyncExc, which takes effect at the
+next bytecode. Into the event loop's thread it is raised only while the overdue handler's task is the one running.
+A handler in C code that never comes back to Python cannot be reached so; after PATIENCE the failure is
+recorded from here and the whole process is replaced by its supervisor.
+"""
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+from psycopg import Connection
+
+from wakelog.errors import WakelogError
+from wakelog.postgres.connect import connect
+from wakelog.worker.delivery import Delivery, Held
+from wakelog.worker.execution import PATIENCE, TimeLimitExceeded, raise_in_thread
+
+log = logging.getLogger("wakelog.worker")
+
+TICK = 0.1
+"""Seconds between two looks at the clock."""
+LOOP_GRACE = 0.5
+"""Seconds the event loop has to cancel an overdue handler itself."""
+
+
+class Watchdog(threading.Thread):
+    """Runs until :meth:`stop`. ``alive`` is called about once a second; ``die`` ends the process."""
+
+    def __init__(
+        self,
+        url: str,
+        worker: int,
+        held: Held,
+        *,
+        lease: float,
+        alive: Callable[[], None],
+        die: Callable[[str], None],
+    ) -> None:
+        super().__init__(name="wakelog-watchdog", daemon=True)
+        self._url = url
+        self._worker = worker
+        self._held = held
+        self._lease = lease
+        self._alive = alive
+        self._die = die
+        self._loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
+        self._stopped = threading.Event()
+        self._connection: Connection[Any] | None = None
+        self.held_until = time.monotonic() + lease
+        """Until when the leases of what was held at the last heartbeat run, on the monotonic clock."""
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def run(self) -> None:
+        next_beat = time.monotonic() + self._lease / 3
+        next_alive = 0.0
+        while not self._stopped.wait(TICK):
+            now = time.monotonic()
+            if now >= next_alive:
+                self._alive()
+                next_alive = now + 1.0
+            for delivery in self._held.all():
+                overdue = delivery.overdue(now)
+                if overdue > LOOP_GRACE + 2 * PATIENCE:
+                    self._give_up(delivery)
+                elif overdue > LOOP_GRACE and now >= delivery.next_push:
+                    delivery.next_push = now + 1.0
+                    self._end(delivery)
+            if now >= next_beat:
+                beaten = self._beat()
+                next_beat = now + (self._lease / 3 if beaten else 1.0)
+        if self._connection is not None:
+            self._connection.close()
+
+    def _beat(self) -> bool:
+        deliveries = self._held.all()
+        sent_at = time.monotonic()
+        try:
+            self._ask(
+                "select wakelog.heartbeat(%s, %s, %s, make_interval(secs => %s))",
+                [
+                    self._worker,
+                    [d.agent.name for d in deliveries],
+                    [d.position for d in deliveries],
+                    self._lease,
+                ],
+            )
+        except (psycopg.Error, WakelogError) as error:
+            log.warning("no heartbeat: %s", str(error).strip())
+            return False
+        self.held_until = sent_at + self._lease
+        return True
+
+    def _end(self, delivery: Delivery) -> None:
+        running = asyncio.current_task(self._loop)
+        if delivery.threads:
+            for ident in list(delivery.threads):
+                raise_in_thread(ident, TimeLimitExceeded)
+        elif delivery.task is not None and running is delivery.task:
+            for other in self._held.all():
+                other.blocked = other is not delivery
+            raise_in_thread(self._loop_thread, TimeLimitExceeded)
+        elif delivery.task is not None:
+            self._loop.call_soon_threadsafe(delivery.push)
+
+    def _give_up(self, delivery: Delivery) -> None:
+        self._record(delivery)
+        self._die(f'agent "{delivery.agent.name}" at {delivery.position} cannot be ended')
+
+    def _record(self, delivery: Delivery) -> None:
+        try:
+            self._ask(
+                "select wakelog.fail(%s, %s, %s, %s, %s)",
+                [
+                    delivery.agent.name, delivery.position, self._worker, delivery.attempt,
+                    f"the time limit of {delivery.agent.timeout:g} s passed, and its process had to be ended",
+                ],
+            )  # fmt: skip
+        except (psycopg.Error, WakelogError) as error:
+            log.warning("the failure was not recorded: %s", str(error).strip())
+
+    def _ask(self, query: Any, parameters: list[Any]) -> None:
+        if self._connection is None or self._connection.closed:
+            self._connection = connect(self._url, application_name="wakelog watchdog", prepare_threshold=None)
+        self._connection.execute(query, parameters)
+
+
+def end_process(code: int) -> None:
+    """End this process at once, whatever its threads do."""
+    logging.shutdown()
+    os._exit(code)

@@ -1,0 +1,42 @@
+-- Finish deliveries whose work is done, and append the events they answer with; returns the positions
+-- finished. One that the worker no longer holds is left out, and so are its events.
+--
+-- p_events as for wakelog.emit. All in the caller's transaction: effects made in it happen exactly once.
+create or replace function wakelog.ack_many(
+    p_agent text, p_worker bigint, p_positions bigint[], p_attempts integer[], p_events jsonb default '[]'
+) returns setof bigint
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_agent_id integer := wakelog.agent_id(p_agent);
+    v_now timestamptz := wakelog.clock();
+    v_acked bigint[];
+begin
+    with acked as (
+        delete from wakelog.deliveries d
+        using unnest(p_positions, p_attempts) as p (position, attempt)
+        where d.agent_id = v_agent_id and d.position = p.position and d.attempt = p.attempt
+          and d.worker = p_worker and d.available_at > v_now
+        returning d.*
+    ),
+    kept as (
+        insert into wakelog.history (
+            agent_id, position, attempts, stalled, worker, started_at, finished_at, outcome, failures)
+        select k.agent_id, k.position, k.attempt, k.stalled, k.worker, k.claimed_at, v_now, 'completed',
+               k.failures
+        from acked k
+        where (select a.keeps_history from wakelog.agents a where a.id = v_agent_id)
+    )
+    select array_agg(k.position) into v_acked from acked k;
+
+    if p_events <> '[]' then
+        perform wakelog.emit(p_agent, (
+            select coalesce(jsonb_agg(e.event order by e.ordinal), '[]')
+            from jsonb_array_elements(p_events) with ordinality as e (event, ordinal)
+            where (e.event ->> 'position')::bigint = any (v_acked)));
+    end if;
+    return query select unnest(v_acked);
+end
+$$;

@@ -1,0 +1,22 @@
+-- Give up the deliveries over which workers have died too often.
+create or replace function wakelog.bury_stalled(p_agent wakelog.agents, p_now timestamptz) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_delivery wakelog.deliveries;
+begin
+    for v_delivery in
+        select d.* from wakelog.deliveries d
+        where d.agent_id = p_agent.id and d.available_at <= p_now
+          and d.worker is not null and d.stalled >= p_agent.max_stalled
+        for update skip locked
+    loop
+        v_delivery.stalled := v_delivery.stalled + 1;
+        v_delivery.failures := wakelog.add_failure(
+            v_delivery.failures, v_delivery.attempt, v_delivery.worker, v_delivery.claimed_at, p_now,
+            'stalled', 'the worker died or let its lease run out', null);
+        perform wakelog.bury(p_agent, v_delivery, 'stalled');
+    end loop;
+end
+$$;

@@ -1,0 +1,53 @@
+-- Hand up to p_limit deliveries of one agent to one worker, for the length of p_lease.
+--
+-- Late ones come first: retries that are due, and work whose lease ran out. They are taken with SKIP
+-- LOCKED, so workers never wait for each other. Fresh ones come from the agent's cursor, in log order,
+-- whose row is locked: one claim per agent at a time, each a few milliseconds.
+--
+-- Safe to lose in a crash, so a worker may commit it asynchronously: cursor and leases go back together,
+-- and the worker ids that fence them are never given out twice.
+create or replace function wakelog.claim(
+    p_agent text, p_worker bigint, p_limit integer default 1, p_lease interval default '30 seconds'
+) returns setof wakelog.claimed
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_agent wakelog.agents;
+    v_cursor bigint;
+    v_now timestamptz := wakelog.clock();
+    v_room bigint := p_limit;
+    v_late bigint[];
+    v_fresh bigint[];
+begin
+    select a.* into v_agent from wakelog.agents a where a.id = wakelog.agent_id(p_agent);
+    perform wakelog.check_worker(p_worker);
+    select c.position into v_cursor from wakelog.cursors c where c.agent_id = v_agent.id for update;
+    if not found or v_agent.paused_at is not null then
+        return;
+    end if;
+
+    if v_agent.concurrency is not null then
+        v_room := least(v_room, v_agent.concurrency - wakelog.running(v_agent.id, v_now));
+    end if;
+    if v_room > 0 then
+        v_late := wakelog.claim_late(v_agent, p_worker, v_room, v_now, p_lease);
+        v_room := v_room - cardinality(v_late);
+    end if;
+    if v_room > 0 then
+        v_fresh := wakelog.claim_fresh(v_agent, v_cursor, p_worker, v_room, v_now, p_lease);
+    end if;
+
+    return query
+    select d.position, d.attempt, d.stalled, d.available_at, v_agent.timeout, l.sequenced_at,
+           e.id, e.type, e.source, e.stream, e.version, e.payload, e.metadata,
+           coalesce(e.correlation_id, e.id::text), e.causation_id, e.idempotency_key, e.schema_version,
+           e.occurred_at, e.recorded_at
+    from unnest(v_late || v_fresh) with ordinality as p (position, ordinal)
+    join wakelog.deliveries d on d.agent_id = v_agent.id and d.position = p.position
+    join wakelog.log l on l.position = p.position
+    join wakelog.events e on e.seq = l.seq
+    order by p.ordinal;
+end
+$$;

@@ -1,0 +1,44 @@
+-- Hand out the next events after the agent's cursor, and move it. Looks at no more than a million
+-- positions at a time, so that an agent that wants almost nothing holds nobody up for long.
+create or replace function wakelog.claim_fresh(
+    p_agent wakelog.agents, p_cursor bigint, p_worker bigint, p_limit bigint, p_now timestamptz,
+    p_lease interval
+) returns bigint[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_head bigint;
+    v_upto bigint;
+    v_positions bigint[] := '{}';
+begin
+    -- The head is read first: what is asked afterwards may see more of the log, never less.
+    select s.head into strict v_head from wakelog.sequencer s;
+    if v_head <= p_cursor then
+        return '{}';
+    end if;
+    -- An agent none of whose types has moved goes to the head without reading anything.
+    v_upto := v_head;
+    if wakelog.has_fresh(p_agent, p_cursor) then
+        v_upto := least(v_head, p_cursor + 1000000);
+        v_positions := array(select wakelog.wanted_positions(p_agent, p_cursor, v_upto, p_limit));
+    end if;
+
+    update wakelog.cursors c
+    set position = case when cardinality(v_positions) = p_limit
+                        then v_positions[cardinality(v_positions)] else v_upto end
+    where c.agent_id = p_agent.id;
+
+    -- After a rewind the event may still be with a worker, or waiting for a retry: it is not handed out twice.
+    with handed as (
+        insert into wakelog.deliveries (
+            agent_id, position, worker, attempt, available_at, claimed_at, first_claimed_at)
+        select p_agent.id, p.position, p_worker, 1, p_now + p_lease, p_now, p_now
+        from unnest(v_positions) as p (position)
+        on conflict (agent_id, position) do nothing
+        returning position
+    )
+    select coalesce(array_agg(h.position order by h.position), '{}') into v_positions from handed h;
+    return v_positions;
+end
+$$;

@@ -1,0 +1,43 @@
+-- Take over deliveries that are due: retries, work given back, and work whose worker let its lease run out
+-- or died. The last kind counts as stalled, and is given up when that happens too often.
+create or replace function wakelog.claim_late(
+    p_agent wakelog.agents, p_worker bigint, p_limit bigint, p_now timestamptz, p_lease interval
+) returns bigint[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_positions bigint[];
+begin
+    if not exists (
+        select from wakelog.deliveries d where d.agent_id = p_agent.id and d.available_at <= p_now
+    ) then
+        return '{}';
+    end if;
+    perform wakelog.bury_stalled(p_agent, p_now);
+
+    with due as (
+        select d.position from wakelog.deliveries d
+        where d.agent_id = p_agent.id and d.available_at <= p_now
+        order by d.available_at, d.position
+        limit p_limit
+        for update skip locked
+    ),
+    taken as (
+        update wakelog.deliveries d
+        set worker = p_worker,
+            attempt = d.attempt + 1,
+            stalled = d.stalled + (d.worker is not null)::integer,
+            failures = case when d.worker is null then d.failures else
+                wakelog.add_failure(d.failures, d.attempt, d.worker, d.claimed_at, p_now, 'stalled',
+                                    'the worker died or let its lease run out', null) end,
+            claimed_at = p_now,
+            available_at = p_now + p_lease
+        from due
+        where d.agent_id = p_agent.id and d.position = due.position
+        returning d.position
+    )
+    select coalesce(array_agg(t.position order by t.position), '{}') into v_positions from taken t;
+    return v_positions;
+end
+$$;

@@ -1,0 +1,24 @@
+-- Drop the history of whole days (UTC) that ended before p_before: tables go, no row is deleted, and nothing
+-- that is unread or unfinished is touched, for only finished work is in the history. Returns the days dropped.
+create or replace function wakelog.drop_history(p_before timestamptz) returns setof date
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_name text;
+    v_day date;
+begin
+    for v_name, v_day in
+        select c.relname, to_date(right(c.relname, 10), 'YYYY_MM_DD')
+        from pg_inherits i join pg_class c on c.oid = i.inhrelid
+        where i.inhparent = 'wakelog.history'::regclass
+          and c.relname ~ '^history_[0-9]{4}_[0-9]{2}_[0-9]{2}$'
+        order by c.relname
+    loop
+        continue when (v_day + 1)::timestamp at time zone 'UTC' > p_before;
+        execute format('drop table wakelog.%I', v_name);
+        return next v_day;
+    end loop;
+end
+$$;

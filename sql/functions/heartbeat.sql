@@ -1,0 +1,31 @@
+-- A worker's sign of life: prolongs the leases of all it holds that have not run out. Returns how many;
+-- WL007 where it has been found dead and must start anew.
+create or replace function wakelog.heartbeat(
+    p_worker bigint, p_agents text[], p_positions bigint[], p_lease interval default '30 seconds'
+) returns bigint
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_now timestamptz := wakelog.clock();
+    v_count bigint;
+begin
+    perform wakelog.check_worker(p_worker);
+    update wakelog.worker_sessions w set seen_at = v_now where w.id = p_worker;
+
+    -- A row that is locked is being finished, or taken over, at this moment.
+    with mine as (
+        select d.agent_id, d.position
+        from unnest(p_agents, p_positions) as p (agent, position)
+        join wakelog.agents a on a.name = p.agent
+        join wakelog.deliveries d on d.agent_id = a.id and d.position = p.position
+        where d.worker = p_worker and d.available_at > v_now
+        for update of d skip locked
+    )
+    update wakelog.deliveries d set available_at = greatest(d.available_at, v_now + p_lease)
+    from mine m where d.agent_id = m.agent_id and d.position = m.position;
+    get diagnostics v_count = row_count;
+    return v_count;
+end
+$$;

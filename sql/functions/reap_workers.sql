@@ -1,0 +1,27 @@
+-- Find the workers that are dead, and let their deliveries be claimed by others at once. Returns how many.
+--
+-- Dead is a worker whose lock can be had; one that never had a lock, when it has given no sign of life for
+-- an hour and holds nothing (its leases end by themselves).
+create or replace function wakelog.reap_workers() returns bigint
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_dead bigint[];
+begin
+    select array_agg(w.id) into v_dead from wakelog.worker_sessions w
+    where w.pid is distinct from pg_backend_pid() and case
+        when w.locked then pg_try_advisory_xact_lock(wakelog.lock_space('worker'), w.id::integer)
+        else w.seen_at < wakelog.clock() - interval '1 hour'
+             and not exists (select from wakelog.deliveries d where d.worker = w.id)
+    end;
+    if v_dead is null then
+        return 0;
+    end if;
+    update wakelog.deliveries d set available_at = wakelog.clock()
+    where d.worker = any (v_dead) and d.available_at > wakelog.clock();
+    delete from wakelog.worker_sessions w where w.id = any (v_dead);
+    return cardinality(v_dead);
+end
+$$;

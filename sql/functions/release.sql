@@ -1,0 +1,23 @@
+-- Give deliveries back untried (a worker shutting down, a handler that says "not me, not now"): they may be
+-- claimed again after p_delay, and the attempt does not count. Returns how many were still held.
+create or replace function wakelog.release(
+    p_agent text, p_worker bigint, p_positions bigint[], p_attempts integer[],
+    p_delay interval default '0'
+) returns bigint
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_now timestamptz := wakelog.clock();
+    v_count bigint;
+begin
+    update wakelog.deliveries d
+    set worker = null, attempt = d.attempt - 1, available_at = v_now + p_delay
+    from unnest(p_positions, p_attempts) as p (position, attempt)
+    where d.agent_id = wakelog.agent_id(p_agent) and d.position = p.position
+      and d.worker = p_worker and d.attempt = p.attempt and d.available_at > v_now;
+    get diagnostics v_count = row_count;
+    return v_count;
+end
+$$;

@@ -1,0 +1,36 @@
+-- Let an agent see the log again from p_position, the first one delivered anew. Returns how many positions
+-- it goes back (negative: forward, skipping).
+--
+-- What is being worked on, or waits for a retry, at or after p_position stays as it is and is not delivered
+-- a second time. Dead letters from there on go, since they are delivered anew; so do finished steps, unless
+-- p_keep_steps. Emissions keep their idempotency keys: what was emitted before is not emitted twice.
+create or replace function wakelog.rewind_agent(
+    p_agent text, p_position bigint, p_keep_steps boolean default false
+) returns bigint
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_agent_id integer := wakelog.agent_id(p_agent);
+    v_head bigint;
+    v_cursor bigint;
+begin
+    select c.position into strict v_cursor from wakelog.cursors c where c.agent_id = v_agent_id for update;
+    select s.head into strict v_head from wakelog.sequencer s;
+    if p_position is null or p_position not between 1 and v_head + 1 then
+        raise exception 'expected a position from 1 to %, found %', v_head + 1, p_position
+            using errcode = 'WL006';
+    end if;
+    update wakelog.cursors c set position = p_position - 1 where c.agent_id = v_agent_id;
+    if p_position <= v_cursor then
+        delete from wakelog.dead d where d.agent_id = v_agent_id and d.position >= p_position;
+        delete from wakelog.steps s
+        where s.agent_id = v_agent_id and s.position >= p_position and not p_keep_steps
+          and not exists (select from wakelog.deliveries d
+                          where d.agent_id = s.agent_id and d.position = s.position);
+    end if;
+    perform pg_notify('wakelog', '');
+    return v_cursor - (p_position - 1);
+end
+$$;

@@ -1,0 +1,62 @@
+-- Give every event that has become visible since the last run its position; return how many, or null when
+-- another session is at it.
+--
+-- Two snapshots are compared, the last run's and this one's. New are the events visible now whose
+-- transaction either began after the last snapshot (xid >= its xmax) or was running then (in its xip).
+-- Rollbacks, slow transactions and foreign ones need no special case, and nothing waits for anybody.
+--
+-- The snapshot is taken once, after the lock and before this transaction has an id of its own: later
+-- statements see more, so each row is tested against that one value; and events this transaction itself
+-- inserts afterwards, like any that began later, have an xid at or above its xmax.
+--
+-- Those who follow the log hear of it on the channel wakelog_log.
+create or replace function wakelog.sequence() returns bigint
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+    v_now pg_snapshot;
+    v_last wakelog.sequencer;
+    v_at timestamptz;
+    v_count bigint;
+begin
+    if pg_current_xact_id_if_assigned() is not null then
+        raise exception 'wakelog.sequence() was called in a transaction that has already written'
+            using errcode = 'WL005', hint = 'Call it in a transaction of its own.';
+    end if;
+    if not pg_try_advisory_xact_lock(wakelog.lock_space('sequencer'), 0) then
+        return null;
+    end if;
+    v_now := pg_current_snapshot();
+    select * into strict v_last from wakelog.sequencer;
+    perform wakelog.check_snapshot(v_last, v_now);
+
+    if not exists (select from wakelog.unsequenced(v_last.snapshot, v_now)) then
+        return 0;
+    end if;
+    perform wakelog.learn_types(v_last.snapshot, v_now, v_last.head);
+
+    v_at := greatest(v_last.sequenced_at, wakelog.clock());
+    with placed as (
+        insert into wakelog.log (position, seq, type_id, sequenced_at)
+        select v_last.head + row_number() over (order by u.seq), u.seq, t.id, v_at
+        from wakelog.unsequenced(v_last.snapshot, v_now) u
+        join wakelog.types t on t.type = u.type
+        returning position, type_id
+    ),
+    moved as (
+        update wakelog.types t set last_position = p.last_position
+        from (select type_id, max(position) as last_position from placed group by type_id) p
+        where t.id = p.type_id
+    )
+    update wakelog.sequencer s
+    set head = s.head + (select count(*) from placed), snapshot = v_now, sequenced_at = v_at
+    returning s.head - v_last.head into v_count;
+    perform pg_notify('wakelog_log', '');
+    return v_count;
+end
+$$;

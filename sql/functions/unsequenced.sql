@@ -1,0 +1,13 @@
+-- Events visible in p_now and not in p_last: two range scans of the index on xid, whatever else is open.
+create or replace function wakelog.unsequenced(p_last pg_snapshot, p_now pg_snapshot)
+returns table (seq bigint, type text)
+language sql stable
+begin atomic
+    select e.seq, e.type from wakelog.events e
+    where e.xid >= pg_snapshot_xmax(p_last) and e.xid < pg_snapshot_xmax(p_now)
+      and pg_visible_in_snapshot(e.xid, p_now)
+    union all
+    select e.seq, e.type from wakelog.events e
+    where e.xid = any (array(select pg_snapshot_xip(p_last)))
+      and pg_visible_in_snapshot(e.xid, p_now);
+end;

@@ -1,0 +1,60 @@
+-- The next positions an agent wants, in log order: above p_after, up to p_upto, at most p_limit.
+--
+-- Three ways to look: along the log for an agent that wants every type; along the index of each type and
+-- merged for one that wants few; along the log, skipping the rest, for one that wants many.
+create or replace function wakelog.wanted_positions(
+    p_agent wakelog.agents, p_after bigint, p_upto bigint, p_limit bigint
+) returns setof bigint
+language plpgsql stable rows 500
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+    v_filtered boolean := p_agent.source_regex is not null or p_agent.metadata is not null
+                          or p_agent.payload_path is not null;
+    v_types integer[];
+    v_own integer[];
+begin
+    if p_agent.type_regex is null then
+        v_own := wakelog.own_outcomes(p_agent.name);
+        if not v_filtered then
+            return query
+            select l.position from wakelog.log l
+            where l.position > p_after and l.position <= p_upto and l.type_id <> all (v_own)
+            order by l.position limit p_limit;
+        else
+            return query
+            select l.position from wakelog.log l join wakelog.events e on e.seq = l.seq
+            where l.position > p_after and l.position <= p_upto and l.type_id <> all (v_own)
+              and wakelog.wants(p_agent, e)
+            order by l.position limit p_limit;
+        end if;
+        return;
+    end if;
+
+    v_types := array(select moved.type_id from wakelog.moved_types(p_agent.id, p_after) moved);
+    if cardinality(v_types) <= 16 then
+        return query
+        select w.position
+        from unnest(v_types) as t (type_id)
+        cross join lateral (
+            select l.position from wakelog.log l
+            where l.type_id = t.type_id and l.position > p_after and l.position <= p_upto
+              and (not v_filtered or (
+                  select wakelog.wants(p_agent, e) from wakelog.events e where e.seq = l.seq))
+            order by l.position limit p_limit
+        ) w
+        order by w.position limit p_limit;
+    else
+        return query
+        select l.position from wakelog.log l
+        where l.position > p_after and l.position <= p_upto
+          and l.type_id = any (v_types)
+          and (not v_filtered or (
+              select wakelog.wants(p_agent, e) from wakelog.events e where e.seq = l.seq))
+        order by l.position limit p_limit;
+    end if;
+end
+$$;

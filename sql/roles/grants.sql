@@ -1,0 +1,63 @@
+-- What each role may do. wakelog_writer: insert events and nothing else, read included (seq, xid and
+-- recorded_at are not for it to say). wakelog_reader: look at everything. wakelog_worker: claim and finish
+-- work, append, and look.
+do $$
+declare
+    v_function regprocedure;
+begin
+    for v_function in
+        select p.oid::regprocedure from pg_catalog.pg_proc p
+        where p.pronamespace = 'wakelog'::regnamespace
+    loop
+        execute pg_catalog.format('revoke all on function %s from public', v_function);
+    end loop;
+
+    if exists (select from pg_catalog.pg_roles where rolname = 'wakelog_writer') then
+        grant usage on schema wakelog to wakelog_writer;
+        grant insert (id, type, source, stream, version, payload, metadata, correlation_id, causation_id,
+                      idempotency_key, schema_version, occurred_at)
+            on wakelog.events to wakelog_writer;
+        grant execute on function
+            wakelog.uuid7(),
+            wakelog.append(text, jsonb, text, bigint, text, text, jsonb, text, uuid, integer, timestamptz, uuid),
+            wakelog.append_many(jsonb)
+            to wakelog_writer;
+    end if;
+
+    if exists (select from pg_catalog.pg_roles where rolname = 'wakelog_reader') then
+        grant usage on schema wakelog to wakelog_reader;
+        grant select on all tables in schema wakelog to wakelog_reader;
+        grant execute on function
+            wakelog.clock(), wakelog.lock_space(text), wakelog.position_at(timestamptz),
+            wakelog.pattern_regex(text, text), wakelog.patterns_regex(text[], text),
+            wakelog.behind(wakelog.agents, bigint, bigint),
+            wakelog.oldest_waiting(wakelog.agents, bigint, bigint),
+            wakelog.worker_alive(wakelog.worker_sessions),
+            wakelog.ready_agents(text[])
+            to wakelog_reader;
+    end if;
+
+    if exists (select from pg_catalog.pg_roles where rolname = 'wakelog_worker') then
+        grant wakelog_writer, wakelog_reader to wakelog_worker;
+        grant execute on function
+            wakelog.register_agent(text, jsonb),
+            wakelog.start_worker(text, text[], boolean), wakelog.stop_worker(bigint),
+            wakelog.fall_asleep(bigint, integer), wakelog.wake_up(bigint),
+            wakelog.heartbeat(bigint, text[], bigint[], interval),
+            wakelog.claim(text, bigint, integer, interval),
+            wakelog.ack(text, bigint, bigint, integer, jsonb, jsonb),
+            wakelog.ack_many(text, bigint, bigint[], integer[], jsonb),
+            wakelog.fail(text, bigint, bigint, integer, text, text, interval, boolean),
+            wakelog.extend(text, bigint, bigint, integer, interval),
+            wakelog.release(text, bigint, bigint[], integer[], interval),
+            wakelog.record_step(text, bigint, bigint, integer, text, jsonb),
+            wakelog.finished_steps(text, bigint),
+            wakelog.sequence(), wakelog.is_restored(), wakelog.rebase(), wakelog.ring(), wakelog.reap_workers(),
+            wakelog.make_history_partitions(integer),
+            wakelog.pause_agent(text), wakelog.resume_agent(text),
+            wakelog.rewind_agent(text, bigint, boolean), wakelog.remove_agent(text),
+            wakelog.retry_dead(text, bigint), wakelog.discard_dead(text, bigint)
+            to wakelog_worker;
+    end if;
+end
+$$;

@@ -1,0 +1,31 @@
+-- What each agent wants and how it is to be treated. Written when an agent is registered; what changes
+-- with every claim is in wakelog.cursors.
+create table wakelog.agents (
+    id integer generated always as identity
+        constraint agents_by_id primary key,
+    name text not null
+        constraint agents_one_per_name unique
+        constraint agents_name_is_dotted_words
+        check (name ~ '^[A-Za-z0-9_:=-]+(\.[A-Za-z0-9_:=-]+)*$' and octet_length(name) <= 200),
+    types text[] not null
+        constraint agents_want_some_type check (cardinality(types) > 0),
+    sources text[],
+    metadata jsonb,
+    payload_path jsonpath,
+    -- Derived from types and sources when the agent is registered; null means all.
+    type_regex text,
+    source_regex text,
+    timeout interval not null default '5 minutes'
+        constraint agents_timeout_is_positive check (timeout > '0'),
+    max_attempts integer not null default 5
+        constraint agents_try_at_least_once check (max_attempts > 0),
+    max_stalled integer not null default 10
+        constraint agents_max_stalled_is_not_negative check (max_stalled >= 0),
+    backoff jsonb not null default '{"kind": "exponential", "delay": 1, "max": 300, "jitter": 0}',
+    concurrency integer
+        constraint agents_concurrency_is_positive check (concurrency > 0),
+    keeps_history boolean not null default true,
+    created_at timestamptz not null default clock_timestamp(),
+    updated_at timestamptz not null default clock_timestamp(),
+    paused_at timestamptz
+);

@@ -1,0 +1,28 @@
+-- The working set: one row for each event that is with a worker or waits for another try. Rows appear at
+-- claim time and go when the work is done, so a backlog of any size costs nothing here.
+--
+-- worker is null while a delivery waits. available_at says when it may next be claimed: the end of the
+-- lease while a worker has it, the time of the next try while it waits.
+-- (worker, attempt) fences: whoever does not hold both can change nothing.
+-- attempt counts claims that were not given back; stalled, those that ended with no word from the worker.
+create table wakelog.deliveries (
+    agent_id integer not null,
+    position bigint not null,
+    worker bigint,
+    attempt integer not null,
+    stalled integer not null default 0,
+    available_at timestamptz not null,
+    claimed_at timestamptz not null,
+    first_claimed_at timestamptz not null,
+    failures jsonb,
+    constraint deliveries_one_per_agent_and_event primary key (agent_id, position)
+) with (
+    fillfactor = 70,
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000,
+    autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000
+);
+
+create index deliveries_by_availability on wakelog.deliveries (agent_id, available_at);
+
+-- When the next postponed delivery is due.
+create index deliveries_waiting on wakelog.deliveries (available_at) where worker is null;

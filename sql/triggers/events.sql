@@ -1,0 +1,18 @@
+-- What happens at an insert into wakelog.events, in the inserting transaction. The two row triggers cost
+-- their condition only, unless it holds.
+create or replace trigger events_own_transaction before insert on wakelog.events
+for each row when (new.xid <> pg_current_xact_id())
+execute function wakelog.own_transaction();
+
+create or replace trigger events_next_version before insert on wakelog.events
+for each row when (new.version is null and new.stream is not null)
+execute function wakelog.next_version();
+
+create or replace trigger events_wake after insert on wakelog.events
+for each statement execute function wakelog.wake();
+
+create or replace trigger events_refuse_change before update or delete on wakelog.events
+for each row execute function wakelog.refuse_change();
+
+create or replace trigger events_refuse_truncate before truncate on wakelog.events
+for each statement execute function wakelog.refuse_change();
