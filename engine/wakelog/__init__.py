@@ -1,3 +1,62 @@
-"""The append-only log in your Postgres that wakes your agents."""
+"""The append-only log in your Postgres that wakes your agents.
+
+    from wakelog import Wakelog
+
+    app = Wakelog("shop")
+
+    @app.agent("greeter", on="customer.joined")
+    async def greet(event, ctx):
+        return {"hello": event.payload["name"]}
+
+Run it with ``wakelog worker module:app``. Any application, in any language, wakes it by inserting a row:
+``insert into wakelog.events (type, payload) values ('customer.joined', '{"name": "Ada"}')``.
+"""
+
+from wakelog.agents.app import Wakelog
+from wakelog.agents.context import Context
+from wakelog.agents.options import Backoff, Exponential, Fixed
+from wakelog.errors import (
+    AppendOnly,
+    BadInput,
+    DatabaseUnreachable,
+    DoNotRetry,
+    GiveBack,
+    LeaseLost,
+    RetryAfter,
+    SchemaMismatch,
+    UnknownAgent,
+    VersionConflict,
+    WakelogError,
+)
+from wakelog.log.append import append, append_many
+from wakelog.log.event import Event, NewEvent
+from wakelog.log.read import read, read_stream
+from wakelog.log.tail import tail
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "AppendOnly",
+    "Backoff",
+    "BadInput",
+    "Context",
+    "DatabaseUnreachable",
+    "DoNotRetry",
+    "Event",
+    "Exponential",
+    "Fixed",
+    "GiveBack",
+    "LeaseLost",
+    "NewEvent",
+    "RetryAfter",
+    "SchemaMismatch",
+    "UnknownAgent",
+    "VersionConflict",
+    "Wakelog",
+    "WakelogError",
+    "append",
+    "append_many",
+    "read",
+    "read_stream",
+    "tail",
+]

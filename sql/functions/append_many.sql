@@ -14,6 +14,11 @@ begin
         raise exception 'append_many expects a JSON array of events, found %',
             coalesce(jsonb_typeof(p_events), 'null') using errcode = 'WL006';
     end if;
+    perform wakelog.lock_streams(array_agg(a.event ->> 'stream'))
+    from jsonb_array_elements(p_events) as a (event)
+    where a.event ->> 'stream' is not null
+    having count(*) > 1;
+
     for v_event in
         select r.* from jsonb_array_elements(p_events) with ordinality as a (event, ordinal)
         cross join lateral jsonb_to_record(a.event) as r (

@@ -10,12 +10,12 @@ as $$
 declare
     v_head bigint;
     v_upto bigint;
-    v_positions bigint[] := '{}';
+    v_positions bigint[] := '{}'::bigint[];
 begin
     -- The head is read first: what is asked afterwards may see more of the log, never less.
     select s.head into strict v_head from wakelog.sequencer s;
     if v_head <= p_cursor then
-        return '{}';
+        return '{}'::bigint[];
     end if;
     -- An agent none of whose types has moved goes to the head without reading anything.
     v_upto := v_head;

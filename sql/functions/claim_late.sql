@@ -12,7 +12,7 @@ begin
     if not exists (
         select from wakelog.deliveries d where d.agent_id = p_agent.id and d.available_at <= p_now
     ) then
-        return '{}';
+        return '{}'::bigint[];
     end if;
     perform wakelog.bury_stalled(p_agent, p_now);
 

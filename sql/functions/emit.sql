@@ -7,6 +7,11 @@
 create or replace function wakelog.emit(p_agent text, p_events jsonb) returns void
 language sql volatile
 begin atomic
+    select wakelog.lock_streams(array_agg(a.event ->> 'stream'))
+    from jsonb_array_elements(p_events) as a (event)
+    where a.event ->> 'stream' is not null
+    having count(*) > 1;
+
     insert into wakelog.events (
         type, source, stream, payload, metadata, correlation_id, causation_id, idempotency_key,
         schema_version

@@ -1,5 +1,6 @@
--- Make history's partitions from today to p_days ahead, one a day (UTC), moving in what the default one
--- has collected for them. Returns how many were made. The doorkeeper does this every hour.
+-- Make history's partitions from today to p_days ahead, one a day (UTC), and those of the days for which the
+-- default one has collected rows, which move in. Returns how many were made. The doorkeeper does this every
+-- hour.
 create or replace function wakelog.make_history_partitions(p_days integer default 3) returns integer
 language plpgsql
 security definer
@@ -11,9 +12,16 @@ declare
     v_name text;
     v_made integer := 0;
 begin
-    for v_day in select v_today + n from generate_series(0, p_days) as n loop
+    for v_day in
+        select v_today + n from generate_series(0, p_days) as n
+        union
+        select (h.finished_at at time zone 'UTC')::date from wakelog.history_default h
+        order by 1
+    loop
         v_name := 'history_' || to_char(v_day, 'YYYY_MM_DD');
         continue when to_regclass('wakelog.' || v_name) is not null;
+        -- A row that comes in between the moving and the attaching would forbid the attaching.
+        lock table wakelog.history_default in access exclusive mode;
         execute format('create table wakelog.%I (like wakelog.history including defaults)', v_name);
         execute format(
             'with moved as (delete from wakelog.history_default where finished_at >= %L and finished_at < %L returning *)

@@ -19,9 +19,19 @@ begin
     if v_dead is null then
         return 0;
     end if;
+    -- A row that is locked is being finished at this moment; waiting for it here could be a deadlock. Its
+    -- worker stays for the next round, in case it is not finished after all.
+    with theirs as (
+        select d.agent_id, d.position from wakelog.deliveries d
+        where d.worker = any (v_dead) and d.available_at > wakelog.clock()
+        for update skip locked
+    )
     update wakelog.deliveries d set available_at = wakelog.clock()
-    where d.worker = any (v_dead) and d.available_at > wakelog.clock();
-    delete from wakelog.worker_sessions w where w.id = any (v_dead);
+    from theirs t where d.agent_id = t.agent_id and d.position = t.position;
+    delete from wakelog.worker_sessions w
+    where w.id = any (v_dead)
+      and not exists (select from wakelog.deliveries d
+                      where d.worker = w.id and d.available_at > wakelog.clock());
     return cardinality(v_dead);
 end
 $$;

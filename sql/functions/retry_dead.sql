@@ -18,7 +18,7 @@ begin
     if not found then
         return false;
     end if;
-    perform pg_notify('wakelog', '');
+    perform pg_notify('wakelog', 'ring');
     return true;
 end
 $$;

@@ -30,7 +30,7 @@ begin
           and not exists (select from wakelog.deliveries d
                           where d.agent_id = s.agent_id and d.position = s.position);
     end if;
-    perform pg_notify('wakelog', '');
+    perform pg_notify('wakelog', 'ring');
     return v_cursor - (p_position - 1);
 end
 $$;

@@ -9,6 +9,9 @@
 -- statements see more, so each row is tested against that one value; and events this transaction itself
 -- inserts afterwards, like any that began later, have an xid at or above its xmax.
 --
+-- Plans are fixed on the index, whatever the statistics say after a bulk load; their costs then look so high
+-- that JIT would compile each for 200 ms.
+--
 -- Those who follow the log hear of it on the channel wakelog_log.
 create or replace function wakelog.sequence() returns bigint
 language plpgsql

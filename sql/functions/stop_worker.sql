@@ -6,8 +6,13 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+    -- A row that is locked is being finished at this moment; waiting for it here could be a deadlock.
+    with mine as (
+        select d.agent_id, d.position from wakelog.deliveries d where d.worker = p_worker
+        for update skip locked
+    )
     update wakelog.deliveries d set available_at = least(d.available_at, wakelog.clock())
-    where d.worker = p_worker;
+    from mine m where d.agent_id = m.agent_id and d.position = m.position;
     delete from wakelog.worker_sessions w where w.id = p_worker;
     perform pg_advisory_unlock(wakelog.lock_space('worker'), l.objid::integer)
     from pg_locks l

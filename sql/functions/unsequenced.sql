@@ -1,4 +1,5 @@
 -- Events visible in p_now and not in p_last: two range scans of the index on xid, whatever else is open.
+-- The array makes the second one a lookup per transaction; a join would scan the whole index.
 create or replace function wakelog.unsequenced(p_last pg_snapshot, p_now pg_snapshot)
 returns table (seq bigint, type text)
 language sql stable

@@ -9,7 +9,7 @@ begin
         select p.oid::regprocedure from pg_catalog.pg_proc p
         where p.pronamespace = 'wakelog'::regnamespace
     loop
-        execute pg_catalog.format('revoke all on function %s from public', v_function);
+        execute pg_catalog.format('revoke all on routine %s from public', v_function);
     end loop;
 
     if exists (select from pg_catalog.pg_roles where rolname = 'wakelog_writer') then
@@ -38,7 +38,17 @@ begin
     end if;
 
     if exists (select from pg_catalog.pg_roles where rolname = 'wakelog_worker') then
-        grant wakelog_writer, wakelog_reader to wakelog_worker;
+        -- Roles made by another account are that one's to grant.
+        begin
+            if not pg_catalog.pg_has_role('wakelog_worker', 'wakelog_writer', 'member')
+               or not pg_catalog.pg_has_role('wakelog_worker', 'wakelog_reader', 'member') then
+                grant wakelog_writer, wakelog_reader to wakelog_worker;
+            end if;
+        exception
+            when insufficient_privilege then
+                raise warning 'wakelog_worker was not made a member of wakelog_writer and wakelog_reader: % may not do so',
+                    current_user;
+        end;
         grant execute on function
             wakelog.register_agent(text, jsonb),
             wakelog.start_worker(text, text[], boolean), wakelog.stop_worker(bigint),
@@ -58,6 +68,7 @@ begin
             wakelog.rewind_agent(text, bigint, boolean), wakelog.remove_agent(text),
             wakelog.retry_dead(text, bigint), wakelog.discard_dead(text, bigint)
             to wakelog_worker;
+        grant execute on procedure wakelog.look(boolean, bigint, double precision) to wakelog_worker;
     end if;
 end
 $$;

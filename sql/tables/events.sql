@@ -30,7 +30,11 @@ create table wakelog.events (
     recorded_at timestamptz not null default clock_timestamp(),
     constraint events_one_per_version unique (stream, version),
     constraint events_one_per_key unique (source, idempotency_key),
-    constraint events_version_belongs_to_a_stream check (version is null or stream is not null)
+    constraint events_version_belongs_to_a_stream check (version is null or stream is not null),
+    -- What programs can read, in any time zone: infinity and the year 20000 would stop those that try.
+    constraint events_times_are_in_years_1_to_9999 check (
+        least(occurred_at, recorded_at) >= '0001-01-03 00:00+00'
+        and greatest(occurred_at, recorded_at) < '9999-12-30 00:00+00')
 );
 
 -- The sequencer's range scans.

@@ -3,7 +3,8 @@
 -- whose transaction ids the snapshot speaks of.
 create table wakelog.sequencer (
     one boolean not null default true
-        constraint sequencer_is_one_row primary key check (one),
+        constraint sequencer_is_one_row primary key
+        constraint sequencer_one_is_true check (one),
     head bigint not null default 0,
     snapshot pg_snapshot not null default '1:1:',
     system_identifier bigint not null,

@@ -10,8 +10,11 @@ from psycopg import AsyncConnection, Connection
 
 from wakelog.agents.options import Duration, seconds
 from wakelog.errors import BadInput
-from wakelog.log.event import Event
-from wakelog.postgres import jsonb
+from wakelog.log.event import Event, NewEvent
+from wakelog.log.values import json_text
+
+_OUTCOMES = ("completed", "failed")
+"""The keys of the events that tell a delivery's outcome."""
 
 
 class Bench(Protocol):
@@ -83,20 +86,23 @@ class Context:
         attempt emits nothing twice: events are told apart by ``key``, or else by the order of the calls.
 
         Raises:
-            BadInput: the payload cannot be written as JSON.
+            BadInput: a value cannot be used, or the key was used before in this attempt.
         """
-        if not type:
-            raise BadInput('expected an event type such as "scan.done", found an empty one')
+        told_apart_by = key if key is not None else str(len(self.emitted))
+        said = {"stream": stream, "source": source or "", "metadata": metadata}
+        NewEvent.of({"type": type, "idempotency_key": told_apart_by, **said})
+        json_text("payload", payload)
+        json_text("metadata", metadata)
+        if told_apart_by in _OUTCOMES or any(told_apart_by == other["key"] for other in self.emitted):
+            raise BadInput(f'expected a key of its own for each event, found "{told_apart_by}" again')
         self.emitted.append({
             "position": self.event.position,
-            "key": key if key is not None else str(len(self.emitted)),
+            "key": told_apart_by,
             "type": type,
             "payload": {} if payload is None else payload,
-            "stream": stream,
+            **said,
             "source": source,
-            "metadata": metadata,
         })  # fmt: skip
-        jsonb.encode(self.emitted[-1])
 
     def step(self, name: str, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Do a piece of work once: call ``fn`` and store its result before going on.
@@ -115,7 +121,7 @@ class Context:
             return self._step(name, fn, args, kwargs)
         if name in self._wait(self._finished_steps(name)):
             return (self._finished or {})[name]
-        return self._wait(self._bench.record_step(name, jsonb.encode(fn(*args, **kwargs))))
+        return self._wait(self._bench.record_step(name, _result(name, fn(*args, **kwargs))))
 
     def extend(self, lease: Duration) -> Any:
         """Hold this event for ``lease`` from now, whatever the worker's heartbeat does.
@@ -138,7 +144,7 @@ class Context:
             result = await fn(*args, **kwargs)
         else:
             result = await self._bench.run_in_thread(fn, *args, **kwargs)
-        return await self._bench.record_step(name, jsonb.encode(result))
+        return await self._bench.record_step(name, _result(name, result))
 
     async def _finished_steps(self, name: str) -> dict[str, Any]:
         if name in self._used:
@@ -152,6 +158,10 @@ class Context:
 
     def _wait(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._bench.loop).result()
+
+
+def _result(step: str, value: Any) -> str:
+    return json_text(f'the result of step "{step}"', value)
 
 
 class _DeliveryLog(logging.LoggerAdapter[logging.Logger]):

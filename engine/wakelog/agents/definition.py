@@ -80,26 +80,51 @@ def define(
 
     expect(bool(_NAME.fullmatch(name)) and len(name.encode()) <= 200,
            "a name of dotted words (letters, digits, _ : = -)", name)  # fmt: skip
-    types = _patterns(on)
-    sources = None if source is None else _patterns(source)
+    types, sources = _patterns(on), None if source is None else _patterns(source)
+    expect(_all_text(types), "text or a list of texts in on=", on)
+    expect(_all_text(sources or ()), "text or a list of texts in source=", source)
     expect(bool(types), "at least one type pattern in on=", on)
+    expect(sources != (), "at least one pattern in source=, or None", source)
     for pattern in types:
         words_fit = all(_PATTERN_WORD.fullmatch(word) for word in pattern.split("."))
         expect(words_fit, 'type patterns of dotted words, "*" (one word) and "#" (any number)', pattern)
-    expect(max_attempts > 0, "max_attempts of 1 or more", max_attempts)
-    expect(max_stalled >= 0, "max_stalled of 0 or more", max_stalled)
-    expect(concurrency is None or concurrency > 0, "concurrency of 1 or more, or None", concurrency)
-    limit = seconds(timeout)
-    expect(limit > 0, "a timeout greater than 0 seconds", timeout)
+    expect(metadata is None or _is_a(Mapping, metadata), "a mapping in metadata=", metadata)
+    expect(where is None or _is_a(str, where), "a jsonpath predicate as text in where=", where)
+    expect(_at_least(1, max_attempts), "max_attempts of 1 or more", max_attempts)
+    expect(_at_least(0, max_stalled), "max_stalled of 0 or more", max_stalled)
+    expect(concurrency is None or _at_least(1, concurrency), "concurrency of 1 or more, or None", concurrency)
+    expect(isinstance(backoff, Fixed | Exponential) or callable(backoff),
+           "a backoff of Fixed, Exponential or a function", backoff)  # fmt: skip
     expect(callable(handler), "a function as the handler", handler)
+    try:
+        limit = seconds(timeout)
+    except BadInput as error:
+        raise BadInput(f'agent "{name}": {error}') from None
+    expect(limit > 0, "a timeout greater than 0 seconds", timeout)
     definition = AgentDefinition(
         name=name, handler=handler, is_async=inspect.iscoroutinefunction(handler), types=types,
         sources=sources, metadata=metadata, where=where, timeout=limit, max_attempts=max_attempts,
         max_stalled=max_stalled, backoff=backoff, concurrency=concurrency, start=start, history=history,
     )  # fmt: skip
-    definition.options()
+    try:
+        definition.options()
+    except BadInput as error:
+        raise BadInput(f'agent "{name}": {error}') from None
     return definition
 
 
 def _patterns(given: str | Sequence[str]) -> tuple[str, ...]:
-    return (given,) if isinstance(given, str) else tuple(given)
+    # Anything else is kept as it is, for the check that says what was found.
+    return tuple(given) if isinstance(given, list | tuple | set | frozenset) else (given,)  # pyright: ignore
+
+
+def _all_text(found: Sequence[object]) -> bool:
+    return all(isinstance(one, str) for one in found)
+
+
+def _is_a(kind: type, found: object) -> bool:
+    return isinstance(found, kind)
+
+
+def _at_least(least: int, found: object) -> bool:
+    return isinstance(found, int) and found >= least

@@ -20,6 +20,8 @@ def load_app(target: str) -> Wakelog:
         BadInput: nothing of that name, it does not import, or it declares no agents.
     """
     place, _, name = target.partition(":")
+    if not place:
+        raise BadInput(f"expected module:app or file.py, found {target or 'nothing'}")
     module = _from_file(Path(place)) if place.endswith(".py") else _from_module(place)
     found = {key: value for key, value in vars(module).items() if isinstance(value, Wakelog)}
     if name:
@@ -50,9 +52,10 @@ def _from_file(path: Path) -> ModuleType:
     sys.modules[path.stem] = module
     try:
         spec.loader.exec_module(module)
-    except BadInput:
-        raise
     except Exception as error:
+        del sys.modules[path.stem]
+        if isinstance(error, BadInput):
+            raise
         raise _does_not_import(str(path), error) from error
     return module
 

@@ -1,5 +1,6 @@
 """Durations, backoffs and starting points, as a person writes them."""
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,8 +19,9 @@ Duration = float | int | str | timedelta
 def seconds(duration: Duration) -> float:
     """How many seconds a duration is.
 
-    Raises BadInput for text that is not a duration and for negative ones.
+    Raises BadInput for what is not a duration, and for negative and endless ones.
     """
+    expected = 'expected a duration such as 30, "90s", "5m" or "1h30m"'
     if isinstance(duration, timedelta):
         value = duration.total_seconds()
     elif isinstance(duration, str):
@@ -28,11 +30,13 @@ def seconds(duration: Duration) -> float:
         if not matches or "".join(match.group(0) for match in matches).replace(" ", "") != text.replace(
             " ", ""
         ):
-            raise BadInput(f'expected a duration such as 30, "90s", "5m" or "1h30m", found {duration!r}')
+            raise BadInput(f"{expected}, found {duration!r}")
         value = sum(float(m["number"]) * _SECONDS[m["unit"] or "s"] for m in matches)
-    else:
+    elif isinstance(duration, int | float):  # pyright: ignore[reportUnnecessaryIsInstance]
         value = float(duration)
-    if value < 0:
+    else:
+        raise BadInput(f"{expected}, found {duration!r}")
+    if not 0 <= value < math.inf:
         raise BadInput(f"expected a duration of 0 seconds or more, found {duration!r}")
     return value
 

@@ -1,5 +1,7 @@
 """Values as jsonb takes them."""
 
+import json
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -19,12 +21,37 @@ def encode(value: Any) -> str:
     try:
         return orjson.dumps(value, default=_more, option=orjson.OPT_NON_STR_KEYS).decode()
     except (TypeError, ValueError) as error:
-        raise BadInput(f"expected a value that can be written as JSON, found {type(value).__name__}: {error}") from error
+        raise BadInput(
+            f"expected a value that can be written as JSON, found {type(value).__name__}: {error}"
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Stands for JSON that Postgres can hold and Python cannot read (nested a thousand deep)."""
+
+    reason: str
 
 
 def decode(text: str | bytes) -> Any:
-    """The value of JSON text."""
-    return orjson.loads(text)
+    """The value of JSON text. Numbers are ints up to 64 bits, floats, or, beyond those, ints of any size."""
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        return json.loads(text, parse_int=_int)
+
+
+def decode_or_tell(text: str | bytes) -> Any:
+    """The value of JSON text, or an `Unreadable`; for rows of which one must not spoil the others."""
+    try:
+        return decode(text)
+    except (ValueError, RecursionError) as error:
+        return Unreadable(f"{type(error).__name__}: {error}")
+
+
+def _int(digits: str) -> int | float:
+    # Python refuses to read ints of more than 4,300 digits.
+    return int(digits) if len(digits) < 4000 else float(digits)
 
 
 def _more(value: Any) -> Any:

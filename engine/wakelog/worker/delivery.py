@@ -50,7 +50,8 @@ class Delivery:
         return cls(agent, event, row[0], row[1], row[2], time.monotonic())
 
     def begin(self) -> None:
-        """The handler starts, and its time with it."""
+        """The handler starts, and its time with it; what blocked others before is no excuse."""
+        self.blocked = False
         self.started_at = time.monotonic()
 
     def end(self) -> None:

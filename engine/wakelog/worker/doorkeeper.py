@@ -137,9 +137,8 @@ class Office:
                 await _pause(self._stopping, refused)
                 refused = min(refused * 2, LONGEST_REFUSAL)
 
-    async def _look(self) -> tuple[bool, float]:
-        """Sequence and ring; whether anything was found, and the seconds to the next slow look."""
-        found = bool(await self._ask("select wakelog.sequence()"))
+    async def _look(self) -> tuple[int, float]:
+        """Sequence and ring; how many events were found, and the seconds to the next slow look."""
         now = time.monotonic()
         slow = now >= self._next_look
         if slow:
@@ -148,10 +147,9 @@ class Office:
             if now >= self._next_housekeeping:
                 self._next_housekeeping = now + HOUSEKEEPING
                 await self._ask("select wakelog.make_history_partitions()")
-        if found or slow:
-            due_in = await self._ask("select extract(epoch from wakelog.ring() - wakelog.clock())::float8")
-            if due_in is not None:
-                self._next_look = min(self._next_look, now + max(due_in, 0.001))
+        found, due_in = await self._row("call wakelog.look(%s)", [slow])
+        if due_in is not None:
+            self._next_look = min(self._next_look, now + max(due_in, 0.001))
         return found, self._next_look - now
 
     async def _listen(self, seconds: float) -> None:
@@ -168,18 +166,23 @@ class Office:
             heard.result()
 
     async def _hear(self, seconds: float) -> None:
-        async for _ in self._connection.notifies(timeout=max(seconds, 0.0), stop_after=1):
-            pass
+        async for heard in self._connection.notifies(timeout=max(seconds, 0.0), stop_after=1):
+            if heard.payload == "ring":  # not an append: there is work that needs no sequencing
+                self._next_look = 0.0
 
-    async def _ask(self, query: Any) -> Any:
+    async def _ask(self, query: str) -> Any:
+        return (await self._row(query, None))[0]
+
+    async def _row(self, query: Any, parameters: list[Any] | None) -> tuple[Any, ...]:
         try:
-            row = await (await self._connection.execute(query)).fetchone()
+            row = await (await self._connection.execute(query, parameters)).fetchone()
         except psycopg.Error as error:
             known = translate(error)
             if isinstance(known, SequencerRefused):
                 raise known from None
             raise
-        return row[0] if row else None
+        assert row is not None
+        return row
 
 
 async def _pause(stopping: asyncio.Event, seconds: float) -> None:

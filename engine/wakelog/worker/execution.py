@@ -28,20 +28,31 @@ from collections.abc import Callable
 from typing import Any
 
 import psycopg
-from psycopg import AsyncConnection, Connection
+from psycopg import AsyncConnection, Connection, pq
 from psycopg.pq import TransactionStatus
 
 from wakelog.agents.context import Context
 from wakelog.agents.options import seconds
-from wakelog.errors import BadInput, DoNotRetry, GiveBack, LeaseLost, RetryAfter, WakelogError, translate
+from wakelog.errors import (
+    BadInput,
+    DatabaseUnreachable,
+    DoNotRetry,
+    GiveBack,
+    LeaseLost,
+    RetryAfter,
+    WakelogError,
+    translate,
+)
+from wakelog.log.values import json_text
 from wakelog.postgres import jsonb
+from wakelog.postgres.jsonb import Unreadable
 from wakelog.worker.connections import Any_Connection, HandlerConnections
 from wakelog.worker.delivery import Delivery
 from wakelog.worker.settling import Settling
 
 log = logging.getLogger("wakelog.worker")
 
-PATIENCE = 5.0
+THREAD_GRACE = 1.0
 """Seconds a thread has to end after its time limit, before it is left behind."""
 
 
@@ -60,7 +71,8 @@ class Execution:
         self.connections = connections
         self.settling = settling
         self.loop = asyncio.get_running_loop()
-        self.threads = concurrent.futures.ThreadPoolExecutor(threads, "wakelog-handler")
+        # Twice as many: one that was left behind keeps nobody waiting until the process is replaced.
+        self.threads = concurrent.futures.ThreadPoolExecutor(2 * threads, "wakelog-handler")
         self.replace_me = replace_me
         self.retries: list[float] = []
         """When failures recorded here are due again, on the monotonic clock."""
@@ -75,6 +87,7 @@ class Execution:
         assert task is not None
         try:
             try:
+                _expect_readable(delivery)
                 delivery.begin()
                 try:
                     async with asyncio.timeout(delivery.agent.timeout):
@@ -135,7 +148,7 @@ class Execution:
                 await bench.interrupt()
                 ending = asyncio.wrap_future(future)
                 ending.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-                await asyncio.wait([ending], timeout=PATIENCE)
+                await asyncio.wait([ending], timeout=THREAD_GRACE)
                 if delivery.threads:
                     self.replace_me(f'a thread of agent "{delivery.agent.name}" does not end')
             raise
@@ -192,18 +205,27 @@ class Execution:
 class WorkBench:
     """What one attempt works with: its connection, its steps, its lease (see wakelog.agents.context.Bench)."""
 
-    __slots__ = ("_connection", "_execution", "delivery", "loop")
+    __slots__ = ("_connection", "_execution", "_unreachable", "delivery", "loop")
 
     def __init__(self, execution: Execution, delivery: Delivery) -> None:
         self._execution = execution
         self.delivery = delivery
         self._connection: Any_Connection | None = None
+        self._unreachable = False
+        """Whether a connection was asked for in vain."""
         self.loop = execution.loop
 
     def connection(self) -> Any_Connection:
         if self._connection is None:
             pool = self._execution.connections
-            self._connection = pool.take_async() if self.delivery.agent.is_async else pool.take_sync()
+            self._unreachable = True
+            connection = pool.take_async() if self.delivery.agent.is_async else pool.take_sync()
+            # So that a handler's `with connection.transaction()` is a savepoint, and commits nothing by itself.
+            begun = connection.pgconn.exec_(b"begin")
+            if begun.status != pq.ExecStatus.COMMAND_OK:
+                raise DatabaseUnreachable(f"no transaction could be begun: {begun.get_error_message()}")
+            self._connection = connection
+            self._unreachable = False
         return self._connection
 
     def wrote(self) -> bool:
@@ -219,13 +241,13 @@ class WorkBench:
             delivery.agent.name, delivery.position, self._execution.worker, delivery.attempt, events,
         ]  # fmt: skip
         connection = self._connection
+        assert connection is not None
+        _expect_committable(connection)
         try:
             if isinstance(connection, AsyncConnection):
-                if connection.info.transaction_status == TransactionStatus.INERROR:
-                    raise BadInput("the handler went on after an error in its transaction, which is aborted")
                 await connection.execute(query, parameters)
                 await connection.commit()
-            elif isinstance(connection, Connection):
+            else:
                 await asyncio.to_thread(_ack_and_commit, connection, query, parameters)
         except psycopg.Error as error:
             raise translate(error) or error from error
@@ -233,10 +255,13 @@ class WorkBench:
     def connection_lost(self, error: BaseException) -> bool:
         """Whether it was this attempt's connection that broke, which is nobody's failure."""
         connection = self._connection
+        if isinstance(error, DatabaseUnreachable):
+            return self._unreachable
         return (
             connection is not None
             and isinstance(error, psycopg.OperationalError)
-            and (connection.closed or (error.sqlstate or "")[:2] in ("08", "57"))
+            and (connection.broken or (error.sqlstate or "")[:2] in ("08", "57"))
+            and not isinstance(error, psycopg.errors.QueryCanceled)  # by the handler's own statement_timeout
         )
 
     async def finished_steps(self) -> dict[str, Any]:
@@ -274,22 +299,32 @@ def raise_in_thread(ident: int, error: type[BaseException] | None) -> None:
     )
 
 
-def _ack_and_commit(connection: Connection[Any], query: str, parameters: list[Any]) -> None:
+def _expect_committable(connection: Any_Connection) -> None:
+    if connection.closed and not connection.broken:
+        raise BadInput("the handler closed its connection, and with it gave up its transaction")
     if connection.info.transaction_status == TransactionStatus.INERROR:
         raise BadInput("the handler went on after an error in its transaction, which is aborted")
+
+
+def _ack_and_commit(connection: Connection[Any], query: str, parameters: list[Any]) -> None:
     connection.execute(query, parameters)  # pyright: ignore[reportArgumentType, reportCallIssue]
     connection.commit()
 
 
+def _expect_readable(delivery: Delivery) -> None:
+    for value in (delivery.event.payload, delivery.event.metadata):
+        if isinstance(value, Unreadable):
+            raise BadInput(f"the event's JSON cannot be read in Python ({value.reason})")
+
+
 def _completed(delivery: Delivery, result: Any) -> dict[str, Any]:
-    event = {
+    json_text("the result", result)
+    return {
         "position": delivery.position,
         "key": "completed",
         "type": f"{delivery.agent.name}.completed",
         "payload": result,
     }
-    jsonb.encode(event)
-    return event
 
 
 def _time_limit(delivery: Delivery) -> WakelogError:

@@ -168,6 +168,7 @@ class Shift:
                 names = None
                 continue
             names = None
+            await asyncio.sleep(0)  # what was found begins before the database is told of sleep
             room = max(1, self._room())
             await self.session.fall_asleep(room)
             self.asleep = True

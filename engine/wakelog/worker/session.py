@@ -33,7 +33,7 @@ async def open_connection(url: str, *, autocommit: bool = True, pooled: bool = F
     """A connection as workers use them: fast JSON, and no prepared statements behind a pooler."""
     options: dict[str, Any] = {"prepare_threshold": None} if pooled else {}
     connection = await connect_async(url, autocommit=autocommit, application_name="wakelog worker", **options)
-    set_json_loads(jsonb.decode, connection)
+    set_json_loads(jsonb.decode_or_tell, connection)
     return connection
 
 

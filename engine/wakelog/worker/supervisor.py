@@ -46,6 +46,7 @@ class Child:
     heard_at: float
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     refusal: str | None = None
+    hearing: "asyncio.Task[None] | None" = None
 
 
 class Supervisor:
@@ -178,7 +179,8 @@ class Supervisor:
         await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read, "rb")
         )
-        asyncio.create_task(self._hear(child, reader))  # noqa: RUF006 - ends with its pipe
+        # Kept with the child, because nothing else holds on to it or to the reader; it ends with its pipe.
+        child.hearing = asyncio.create_task(self._hear(child, reader))
         return child
 
     async def _hear(self, child: Child, reader: asyncio.StreamReader) -> None:

@@ -26,7 +26,7 @@ from psycopg import Connection
 from wakelog.errors import WakelogError
 from wakelog.postgres.connect import connect
 from wakelog.worker.delivery import Delivery, Held
-from wakelog.worker.execution import PATIENCE, TimeLimitExceeded, raise_in_thread
+from wakelog.worker.execution import TimeLimitExceeded, raise_in_thread
 
 log = logging.getLogger("wakelog.worker")
 
@@ -34,6 +34,8 @@ TICK = 0.1
 """Seconds between two looks at the clock."""
 LOOP_GRACE = 0.5
 """Seconds the event loop has to cancel an overdue handler itself."""
+PATIENCE = 5.0
+"""Seconds after that in which a handler must have ended, or its process is."""
 
 
 class Watchdog(threading.Thread):
@@ -76,7 +78,7 @@ class Watchdog(threading.Thread):
                 next_alive = now + 1.0
             for delivery in self._held.all():
                 overdue = delivery.overdue(now)
-                if overdue > LOOP_GRACE + 2 * PATIENCE:
+                if overdue > LOOP_GRACE + PATIENCE:
                     self._give_up(delivery)
                 elif overdue > LOOP_GRACE and now >= delivery.next_push:
                     delivery.next_push = now + 1.0

@@ -1,0 +1,1 @@
+"""What Wakelog costs, side by side with the same work done without it."""

@@ -1,0 +1,1 @@
+"""The wakelog command: thin click commands over the wakelog library."""

@@ -1,0 +1,1 @@
+"""Appending events and reading them back, in the order of the log."""

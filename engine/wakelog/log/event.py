@@ -1,0 +1,135 @@
+"""An event: as it stands in the log, and as a producer says it."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Self
+from uuid import UUID
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from wakelog.errors import BadInput
+
+COLUMNS = (
+    "position", "id", "type", "source", "stream", "version", "payload", "metadata", "correlation_id",
+    "causation_id", "idempotency_key", "schema_version", "occurred_at", "recorded_at",
+)  # fmt: skip
+"""The columns of `Event.from_row`, in order; those of wakelog.claimed from `id` on are the same."""
+
+# The constraint events_type_is_dotted_words says the same.
+_TYPE = re.compile(r"[^\s.*#]+(\.[^\s.*#]+)*")
+_TYPE_BYTES = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An immutable fact of the log.
+
+    `position` is its place in the log: gapless, never changing; None until the sequencer has given it one, a moment
+    after the commit. `correlation_id` names the workflow; an event without one begins its own, named by its id.
+    """
+
+    position: int | None
+    id: UUID
+    type: str
+    source: str
+    stream: str | None
+    version: int | None
+    payload: Any
+    metadata: dict[str, Any]
+    correlation_id: str
+    causation_id: UUID | None
+    idempotency_key: str | None
+    schema_version: int
+    occurred_at: datetime
+    recorded_at: datetime
+
+    @classmethod
+    def from_row(cls, row: Sequence[Any]) -> Self:
+        """The event of a row with `COLUMNS`, in their order."""
+        if row[8] is not None:
+            return cls(*row)
+        values: list[Any] = list(row)
+        values[8] = str(row[1])
+        return cls(*values)
+
+
+def _no_nul(value: Any) -> Any:
+    if isinstance(value, str) and "\x00" in value:
+        raise ValueError("expected text without NUL characters, which PostgreSQL cannot store")
+    return value
+
+
+def _not_empty(value: Any) -> Any:
+    if value == "":
+        raise ValueError("expected None or some text, found empty text")
+    return value
+
+
+def _dotted_words(value: Any) -> Any:
+    if isinstance(value, str) and (not _TYPE.fullmatch(value) or len(value.encode()) > _TYPE_BYTES):
+        raise ValueError(
+            f'expected words joined by dots, as in "order.paid", of at most {_TYPE_BYTES} bytes and without spaces, * '
+            f"and #; found {value[:80]!r}"
+        )
+    return value
+
+
+Text = Annotated[str, BeforeValidator(_no_nul)]
+Name = Annotated[str, BeforeValidator(_not_empty), BeforeValidator(_no_nul)]
+
+
+class NewEvent(BaseModel):
+    """What a producer may say of an event; everything but the type has a default.
+
+    `payload` is any JSON value; None stands for an empty object. `expected_version` is the version its stream must be
+    at, 0 for a stream that must be new. An event of the same `source` that already carries the `idempotency_key`
+    takes the place of this one.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type: Annotated[Text, BeforeValidator(_dotted_words)]
+    payload: Any = None
+    stream: Name | None = None
+    expected_version: int | None = Field(default=None, ge=0, lt=2**63)
+    source: Text = ""
+    idempotency_key: Name | None = None
+    metadata: dict[str, Any] | None = None
+    correlation_id: Name | None = None
+    causation_id: UUID | None = None
+    schema_version: int = Field(default=1, ge=-(2**31), lt=2**31)
+    occurred_at: AwareDatetime | None = None
+    id: UUID | None = None
+
+    @model_validator(mode="after")
+    def _version_of_a_stream(self) -> Self:
+        if self.expected_version is not None and self.stream is None:
+            raise ValueError(f"an expected version ({self.expected_version}) needs a stream")
+        return self
+
+    @classmethod
+    def of(cls, values: Any) -> "NewEvent":
+        """The event these values describe; raises `BadInput` that names each value that cannot be used."""
+        if isinstance(values, NewEvent):
+            return values
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise BadInput("; ".join(_sentence(problem) for problem in error.errors())) from None
+
+
+def _sentence(problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"])
+    what = str(problem["msg"]).removeprefix("Value error, ")
+    found = "" if problem["type"] in ("value_error", "missing") else f", found {str(problem['input'])[:80]!r}"
+    return f"{where}: {what}{found}" if where else f"{what}{found}"

@@ -1,0 +1,18 @@
+"""${message}"""
+
+from alembic import op
+
+from wakelog.postgres.migration import run_sql_beside
+
+revision = ${repr(up_revision)}
+down_revision = ${repr(down_revision)}
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    run_sql_beside(__file__, op.get_context())
+
+
+def downgrade() -> None:
+    raise NotImplementedError("databases do not go back: restore a backup")

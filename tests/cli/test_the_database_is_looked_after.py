@@ -1,0 +1,58 @@
+"""wakelog db: made, compared, printed, rebased and tidied."""
+
+from typing import Any
+
+import psycopg
+import pytest
+from tests.cli.command import Wakelog
+
+Connection = psycopg.Connection[Any]
+
+
+def test_an_empty_database_becomes_a_log(bare: Wakelog, empty_database: str) -> None:
+    to = ["--database", empty_database]
+    absent = bare("db", "status", *to)
+    assert absent.code == 3
+    assert absent.out.rstrip().endswith("wakelog db upgrade")
+    assert bare("db", "upgrade", *to).out.startswith("The schema is at ")
+    assert bare("db", "upgrade", *to).out.startswith("The schema is current already")
+    status = bare("db", "status", "--json", *to)
+    assert status.code == 0
+    assert (status.json["state"], status.json["current"]) == ("current", status.json["head"])
+    assert bare("db", "upgrade", "--json", *to).json["state"] == "current"
+    assert bare("append", "push", *to).code == 0
+
+
+def test_the_sql_makes_the_same(bare: Wakelog, empty_database: str) -> None:
+    text = bare("db", "sql").out
+    assert bare("db", "sql", "--json").json == {"sql": text}
+    with psycopg.connect(empty_database, autocommit=True) as connection:
+        connection.execute(text.encode())
+    assert bare("db", "status", "--database", empty_database).code == 0
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
+def test_the_url_hides_the_password_unless_psql_wants_it(bare: Wakelog, scheme: str) -> None:
+    given = ["--database", f"{scheme}://me:secret@127.0.0.1/x"]
+    assert "secret" not in bare("db", "url", *given).out
+    shown = bare("db", "url", "--psql", *given).out.strip()
+    assert "me:secret@127.0.0.1/x" in shown
+    assert "+" not in shown
+    assert bare("db", "url", "--json", "--psql", *given).json == {"url": shown}
+
+
+def test_rebase_adds_what_was_never_sequenced(wakelog: Wakelog, connection: Connection) -> None:
+    connection.execute("insert into wakelog.events (type) values ('push')")
+    assert wakelog("db", "rebase").out.startswith("Rebased: 1 event new")
+
+
+def test_old_history_goes_by_whole_days(wakelog: Wakelog, connection: Connection) -> None:
+    connection.execute("create table wakelog.history_2020_01_01 (like wakelog.history)")
+    connection.execute(
+        """alter table wakelog.history attach partition wakelog.history_2020_01_01
+           for values from ('2020-01-01 00:00+00') to ('2020-01-02 00:00+00')"""
+    )
+    before = ["db", "drop-history", "--yes", "--before"]
+    assert "nothing was dropped" in wakelog(*before, "2020-01-01T12:00Z").out
+    assert wakelog(*before, "30d", "--json").json == {"days": ["2020-01-01"]}
+    assert wakelog(*before, "soon").code == 2

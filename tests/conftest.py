@@ -1,0 +1,91 @@
+"""One throwaway PostgreSQL for the whole session, and a fresh database for each test that asks for one.
+
+Which PostgreSQL: --postgres or WAKELOG_TEST_POSTGRES: `installed`, `wheel`, a major version, a folder of programs.
+"""
+
+import itertools
+import os
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from wakelog.postgres.binaries import Binaries, BinariesNotFound, find_binaries
+from wakelog.testing import ThrowawayPostgres
+
+_TEMPLATE = "wakelog_template"
+_numbers = itertools.count(1)
+_chosen = pytest.StashKey[Binaries]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--postgres",
+        default=os.environ.get("WAKELOG_TEST_POSTGRES") or None,
+        help="the PostgreSQL to test on: installed, wheel, a major version such as 16, or a folder of programs",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    try:
+        config.stash[_chosen] = find_binaries(config.getoption("--postgres"))
+    except BinariesNotFound as nothing:
+        raise pytest.UsageError(str(nothing)) from nothing
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"tested on: {config.stash[_chosen]}"
+
+
+@pytest.fixture(scope="session")
+def binaries(pytestconfig: pytest.Config) -> Binaries:
+    """The PostgreSQL this run is for."""
+    return pytestconfig.stash[_chosen]
+
+
+@pytest.fixture(scope="session")
+def server(binaries: Binaries) -> Iterator[ThrowawayPostgres]:
+    """The session's server: quick and careless about crashes."""
+    with ThrowawayPostgres(binaries) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def template(server: ThrowawayPostgres) -> str:
+    """The name of a database with Wakelog's schema in it, for others to be copied from."""
+    _install_schema(server.create_database(_TEMPLATE))
+    return _TEMPLATE
+
+
+@pytest.fixture
+def database(server: ThrowawayPostgres, template: str) -> Iterator[str]:
+    """The URL of a fresh database with Wakelog's schema in it."""
+    yield from _lent(server, template)
+
+
+@pytest.fixture
+def empty_database(server: ThrowawayPostgres) -> Iterator[str]:
+    """The URL of a fresh database with nothing in it."""
+    yield from _lent(server, "template1")
+
+
+@pytest.fixture
+def crashable_server(binaries: Binaries) -> Iterator[ThrowawayPostgres]:
+    """A server of the test's own that it may `crash()` and `start()` again; Wakelog is in `url()`, on durable disks."""
+    with ThrowawayPostgres(binaries, durable=True) as running:
+        _install_schema(running.url())
+        yield running
+
+
+def _lent(server: ThrowawayPostgres, template: str) -> Iterator[str]:
+    name = f"test_{next(_numbers)}"
+    yield server.create_database(name, template)
+    server.drop_database(name)
+
+
+def _install_schema(url: str) -> None:
+    # Imported here, so that tests of the server itself run without a schema.
+    from wakelog.postgres.schema import install
+
+    with psycopg.connect(url) as connection:
+        install(connection)
