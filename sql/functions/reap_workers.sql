@@ -28,10 +28,15 @@ begin
     )
     update wakelog.deliveries d set available_at = wakelog.clock()
     from theirs t where d.agent_id = t.agent_id and d.position = t.position;
-    delete from wakelog.worker_sessions w
-    where w.id = any (v_dead)
-      and not exists (select from wakelog.deliveries d
-                      where d.worker = w.id and d.available_at > wakelog.clock());
+    with gone as (
+        select w.id from wakelog.worker_sessions w
+        where w.id = any (v_dead)
+          and not exists (select from wakelog.deliveries d
+                          where d.worker = w.id and d.available_at > wakelog.clock())
+        order by w.id
+        for update
+    )
+    delete from wakelog.worker_sessions w using gone g where w.id = g.id;
     return cardinality(v_dead);
 end
 $$;

@@ -21,12 +21,22 @@ begin
                        rows between unbounded preceding and 1 preceding), 0) as room_before
             from wakelog.ready_agents() r
             join wakelog.worker_sessions w on w.asleep and w.room > 0 and r.agent = any (w.agents)
+        ),
+        chosen as (
+            select id, string_agg(agent, ' ') as agents from wanted
+            where room_before < backlog group by id
+        ),
+        -- In the order in which reap_workers locks them too.
+        locked as (
+            select w.id, c.agents from wakelog.worker_sessions w join chosen c on c.id = w.id
+            where w.asleep
+            order by w.id
+            for update of w
         )
         update wakelog.worker_sessions w set asleep = false
-        from (select id, string_agg(agent, ' ') as agents from wanted
-              where room_before < backlog group by id) c
-        where w.id = c.id and w.asleep
-        returning w.id, c.agents
+        from locked l
+        where w.id = l.id
+        returning w.id, l.agents
     loop
         -- A list too long for a notification is left out: the worker then asks for itself.
         perform pg_notify('wakelog_worker_' || v_worker.id,

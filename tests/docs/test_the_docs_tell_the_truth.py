@@ -1,0 +1,67 @@
+"""The README and the pages under docs/ say what is so: links lead somewhere, the example runs as it stands."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+
+ROOT = Path(__file__).parents[2]
+WAKELOG = str(Path(sys.executable).with_name("wakelog"))
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md")),
+         ROOT / "examples" / "README.md", ROOT / "migrations" / "README.md"]  # fmt: skip
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        if "://" not in target:
+            place = page.parent / target
+            assert place.exists() or list(place.parent.glob(f"{place.name}*")), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_test_a_page_names_is_there(page: Path) -> None:
+    there = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+    assert set(re.findall(r"test_\w+\.py", page.read_text())) <= there
+
+
+def test_every_wakelog_command_a_page_types_exists() -> None:
+    groups = {"db", "agents", "dead"}
+    for page in PAGES:
+        for block in re.findall(r"```sh\n(.*?)```", page.read_text(), re.S):
+            for words in re.findall(r"^wakelog ((?:[a-z-]+ ?)+)", block, re.M):
+                command = words.split()[: 2 if words.split()[0] in groups else 1]
+                done = subprocess.run([WAKELOG, *command, "--help"], capture_output=True)
+                assert done.returncode == 0, f"{page.name}: wakelog {words}"
+
+
+def test_the_readmes_agent_runs_as_it_stands(database: str, tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", readme, re.S)
+    (statements,) = re.findall(r"```sql\n(.*?)```", readme, re.S)
+    (tmp_path / "shop.py").write_text(code)
+    worker = subprocess.Popen(
+        [WAKELOG, "worker", "shop.py", "--database", database],
+        cwd=tmp_path, env=os.environ | {"NO_COLOR": "1"}, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        with psycopg.connect(database, autocommit=True) as connection:
+            wait = "select count(*) from wakelog.workers where alive and asleep"
+            while connection.execute(wait).fetchone() == (0,):
+                assert worker.poll() is None
+            for statement in statements.split(";"):
+                if statement.strip():
+                    connection.execute(statement)  # pyright: ignore
+            answered = "select payload from wakelog.events where type = 'welcome.completed'"
+            while (row := connection.execute(answered).fetchone()) is None:
+                assert worker.poll() is None
+            assert row == ({"text": "Hello, Ada!"},)
+            assert connection.execute("select name from greeted").fetchall() == [("Ada",)]
+    finally:
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(60) == 0
