@@ -96,6 +96,8 @@ create table wakelog.sequencer (
     head bigint not null default 0,
     snapshot pg_snapshot not null default '1:1:',
     system_identifier bigint not null,
+    -- Events up to this seq were placed by a rebase: their xids are another cluster's.
+    rebased_seq bigint not null default 0,
     sequenced_at timestamptz not null default '-infinity'
 );
 

@@ -18,7 +18,8 @@ begin
         delete from wakelog.deliveries d
         using unnest(p_positions, p_attempts) as p (position, attempt)
         where d.agent_id = v_agent_id and d.position = p.position and d.attempt = p.attempt
-          and d.worker = p_worker and d.available_at > v_now
+          and d.worker = p_worker
+          and (d.available_at > v_now) is true  -- so written, to stay on the primary key
         returning d.*
     ),
     kept as (

@@ -2,7 +2,7 @@
 --
 -- p_expected_version: the version the stream must be at, 0 for a stream that must be new; otherwise
 -- WL001, and nothing is appended. p_idempotency_key: an event of this source that already carries the
--- key is returned as it is, and nothing is appended.
+-- key is returned as it is, and nothing is appended; its payload and metadata only to those who may read events.
 create or replace function wakelog.append(
     p_type text,
     p_payload jsonb default '{}',
@@ -29,7 +29,7 @@ begin
         select * into v_event from wakelog.events e
         where e.source = coalesce(p_source, '') and e.idempotency_key = p_idempotency_key;
         if found then
-            return v_event;
+            return wakelog.as_may_be_read(v_event);
         end if;
     end if;
 
@@ -52,6 +52,7 @@ begin
     if not found then
         select * into strict v_event from wakelog.events e
         where e.source = coalesce(p_source, '') and e.idempotency_key = p_idempotency_key;
+        return wakelog.as_may_be_read(v_event);
     end if;
     return v_event;
 end

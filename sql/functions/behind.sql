@@ -9,6 +9,7 @@ begin atomic
              and p_agent.payload_path is null and wakelog.own_outcomes(p_agent.name) = '{}'
             then p_head - p_cursor
         when not wakelog.has_fresh(p_agent, p_cursor) then 0
-        else (select count(*) from wakelog.wanted_positions(p_agent, p_cursor, p_head, 10000))
+        else (select count(*) from wakelog.wanted_positions(
+            p_agent, p_cursor, least(p_head, p_cursor + 100000), 10000))
     end;
 end;

@@ -22,7 +22,8 @@ begin
 
     perform wakelog.emit(p_agent.name, jsonb_build_array(jsonb_build_object(
         'position', p_delivery.position,
-        'key', 'failed',
+        -- Buried once each time, since the delivery's row goes; a second death is told again.
+        'key', 'failed/' || extract(epoch from wakelog.clock()),
         'type', p_agent.name || '.failed',
         'payload', jsonb_build_object('reason', p_reason, 'error', v_error,
                                       'attempts', p_delivery.attempt, 'position', p_delivery.position))));

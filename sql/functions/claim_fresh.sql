@@ -1,4 +1,4 @@
--- Hand out the next events after the agent's cursor, and move it. Looks at no more than a million
+-- Hand out the next events after the agent's cursor, and move it. Looks at no more than 100,000
 -- positions at a time, so that an agent that wants almost nothing holds nobody up for long.
 create or replace function wakelog.claim_fresh(
     p_agent wakelog.agents, p_cursor bigint, p_worker bigint, p_limit bigint, p_now timestamptz,
@@ -20,7 +20,7 @@ begin
     -- An agent none of whose types has moved goes to the head without reading anything.
     v_upto := v_head;
     if wakelog.has_fresh(p_agent, p_cursor) then
-        v_upto := least(v_head, p_cursor + 1000000);
+        v_upto := least(v_head, p_cursor + 100000);
         v_positions := array(select wakelog.wanted_positions(p_agent, p_cursor, v_upto, p_limit));
     end if;
 

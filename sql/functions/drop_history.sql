@@ -1,5 +1,6 @@
 -- Drop the history of whole days (UTC) that ended before p_before: tables go, no row is deleted, and nothing
--- that is unread or unfinished is touched, for only finished work is in the history. Returns the days dropped.
+-- that is unread or unfinished is touched, for only finished work is in the history. The steps of work finished
+-- before then go too, which are rows to delete. Returns the days dropped.
 create or replace function wakelog.drop_history(p_before timestamptz) returns setof date
 language plpgsql
 security definer
@@ -20,5 +21,10 @@ begin
         execute format('drop table wakelog.%I', v_name);
         return next v_day;
     end loop;
+    -- What finished deliveries remember of their steps goes with their history.
+    delete from wakelog.steps s
+    where s.finished_at < p_before
+      and not exists (select from wakelog.deliveries d
+                      where d.agent_id = s.agent_id and d.position = s.position);
 end
 $$;

@@ -3,7 +3,7 @@
 --
 -- p_events is an array of objects: position (of the event answered), key (unlike any other of this agent
 -- for this event), type, and optionally payload, source, stream, metadata, correlation_id, schema_version.
--- The idempotency key is made of agent, event and key, so a repeated attempt adds nothing.
+-- The idempotency key is made of agent, event and key, so a repeated attempt adds nothing; its prefix is reserved.
 create or replace function wakelog.emit(p_agent text, p_events jsonb) returns void
 language sql volatile
 begin atomic
@@ -19,7 +19,7 @@ begin atomic
     select n.type, coalesce(n.source, p_agent), n.stream, coalesce(n.payload, '{}'),
            coalesce(n.metadata, '{}'),
            coalesce(n.correlation_id, cause.correlation_id, cause.id::text), cause.id,
-           p_agent || '/' || cause.id || '/' || n.key, coalesce(n.schema_version, 1)
+           'wakelog:' || p_agent || '/' || cause.id || '/' || n.key, coalesce(n.schema_version, 1)
     from jsonb_array_elements(p_events) with ordinality as a (event, ordinal)
     cross join lateral jsonb_to_record(a.event) as n (
         position bigint, key text, type text, payload jsonb, source text, stream text, metadata jsonb,

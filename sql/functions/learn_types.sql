@@ -1,6 +1,6 @@
 -- Enter the types that appear for the first time, and the agents whose patterns they match.
 -- Runs under the sequencer's lock, as does the registration of agents, so neither misses the other.
-create or replace function wakelog.learn_types(p_last pg_snapshot, p_now pg_snapshot, p_head bigint)
+create or replace function wakelog.learn_types(p_last wakelog.sequencer, p_now pg_snapshot)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -8,8 +8,8 @@ as $$
 begin
     with known as (
         insert into wakelog.types (type, first_position, last_position)
-        select distinct u.type, p_head + 1, p_head
-        from wakelog.unsequenced(p_last, p_now) u
+        select distinct u.type, p_last.head + 1, p_last.head
+        from wakelog.unsequenced(p_last.snapshot, p_now, p_last.rebased_seq) u
         where not exists (select from wakelog.types t where t.type = u.type)
         returning id, type
     )

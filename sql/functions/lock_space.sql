@@ -1,5 +1,5 @@
--- First keys of the advisory locks Wakelog takes; the second key is 0, a worker's id, or a stripe of
--- streams. All begin at 'wake' in ASCII, to keep clear of an application's own locks.
+-- First keys of the advisory locks Wakelog takes; the second key is 0, a worker's id, or the hash of
+-- a stream's name. All begin at 'wake' in ASCII, to keep clear of an application's own locks.
 create or replace function wakelog.lock_space(p_of text) returns integer
 language sql immutable strict parallel safe
 return case p_of
@@ -8,5 +8,6 @@ return case p_of
     when 'sequencer' then 2002873191
     when 'worker' then 2002873192
     when 'stream' then 2002873193
+    when 'streams' then 2002873195
     when 'upgrade' then 2002873194
 end;

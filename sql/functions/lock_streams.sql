@@ -10,8 +10,8 @@ begin
     for v_stream in
         select min(s.stream) from unnest(p_streams) as s (stream)
         where s.stream is not null
-        group by hashtext(s.stream) & 4095
-        order by hashtext(s.stream) & 4095
+        group by hashtext(s.stream)
+        order by hashtext(s.stream)
     loop
         perform wakelog.lock_stream(v_stream);
     end loop;

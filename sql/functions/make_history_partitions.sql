@@ -13,15 +13,20 @@ declare
     v_made integer := 0;
 begin
     for v_day in
-        select v_today + n from generate_series(0, p_days) as n
+        select v_today + n from generate_series(0, least(p_days, 31)) as n
         union
         select (h.finished_at at time zone 'UTC')::date from wakelog.history_default h
         order by 1
     loop
         v_name := 'history_' || to_char(v_day, 'YYYY_MM_DD');
         continue when to_regclass('wakelog.' || v_name) is not null;
-        -- A row that comes in between the moving and the attaching would forbid the attaching.
-        lock table wakelog.history_default in access exclusive mode;
+        -- A row that comes in between the moving and the attaching would forbid the attaching. Whoever reads the
+        -- history for long (pg_dump) is not to be waited for: the default partition serves until next time.
+        begin
+            lock table wakelog.history_default in access exclusive mode nowait;
+        exception
+            when lock_not_available then return v_made;
+        end;
         execute format('create table wakelog.%I (like wakelog.history including defaults)', v_name);
         execute format(
             'with moved as (delete from wakelog.history_default where finished_at >= %L and finished_at < %L returning *)

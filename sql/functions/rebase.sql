@@ -20,7 +20,7 @@ begin
     perform pg_advisory_xact_lock(wakelog.lock_space('sequencer'), 0);
     lock table wakelog.events in share mode;
     v_now := pg_current_snapshot();
-    select s.head, greatest(s.sequenced_at, wakelog.clock()) into strict v_head, v_at
+    select s.head, greatest(s.sequenced_at, wakelog.log_clock()) into strict v_head, v_at
     from wakelog.sequencer s;
 
     insert into wakelog.types (type, first_position, last_position)
@@ -47,6 +47,7 @@ begin
     )
     update wakelog.sequencer s
     set head = v_head + (select count(*) from placed), snapshot = v_now, sequenced_at = v_at,
+        rebased_seq = coalesce((select max(e.seq) from wakelog.events e), 0),
         system_identifier = (select c.system_identifier from pg_control_system() c)
     returning s.head - v_head into v_count;
     return v_count;

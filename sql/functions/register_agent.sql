@@ -6,7 +6,7 @@
 -- start: "now" (the default: events committed from here on), "beginning", a position (number: the first
 -- one wanted), or a time (text).
 --
--- Holds the sequencer's lock to its commit, so that a type appearing at this moment is not missed; and
+-- A transaction of its own, please: it holds the sequencer's lock to its commit, so that a type appearing at this moment is not missed; and
 -- sequences first, so that "now" is now.
 create or replace function wakelog.register_agent(p_name text, p_options jsonb) returns integer
 language plpgsql

@@ -18,6 +18,9 @@ begin
     where d.agent_id = wakelog.agent_id(p_agent) and d.position = p.position
       and d.worker = p_worker and d.attempt = p.attempt and d.available_at > v_now;
     get diagnostics v_count = row_count;
+    if v_count > 0 and p_delay <= '0' then
+        perform pg_notify('wakelog', 'ring');
+    end if;
     return v_count;
 end
 $$;

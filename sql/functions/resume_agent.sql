@@ -4,5 +4,5 @@ language sql volatile
 security definer
 begin atomic
     update wakelog.agents a set paused_at = null where a.id = wakelog.agent_id(p_agent);
-    select pg_notify('wakelog', '');
+    select pg_notify('wakelog', 'ring');
 end;

@@ -1,9 +1,10 @@
 -- Let an agent see the log again from p_position, the first one delivered anew. Returns how many positions
 -- it goes back (negative: forward, skipping).
 --
--- What is being worked on, or waits for a retry, at or after p_position stays as it is and is not delivered
--- a second time. Dead letters from there on go, since they are delivered anew; so do finished steps, unless
--- p_keep_steps. Emissions keep their idempotency keys: what was emitted before is not emitted twice.
+-- What is being worked on, or waits for a retry, at or after p_position stays as it is: it is delivered anew
+-- only if it has finished by the time the agent comes by. Dead letters from there on go, since they are
+-- delivered anew; so do finished steps, unless p_keep_steps. Emissions keep their idempotency keys: what was
+-- emitted before is not emitted twice.
 create or replace function wakelog.rewind_agent(
     p_agent text, p_position bigint, p_keep_steps boolean default false
 ) returns bigint

@@ -12,7 +12,8 @@
 -- Plans are fixed on the index, whatever the statistics say after a bulk load; their costs then look so high
 -- that JIT would compile each for 200 ms.
 --
--- Those who follow the log hear of it on the channel wakelog_log.
+-- Positions never change once seen, so they are committed durably, whatever the session says of itself. Those
+-- who follow the log hear of it on the channel wakelog_log.
 create or replace function wakelog.sequence() returns bigint
 language plpgsql
 security definer
@@ -38,16 +39,24 @@ begin
     select * into strict v_last from wakelog.sequencer;
     perform wakelog.check_snapshot(v_last, v_now);
 
-    if not exists (select from wakelog.unsequenced(v_last.snapshot, v_now)) then
+    if not exists (select from wakelog.unsequenced(v_last.snapshot, v_now, v_last.rebased_seq)) then
+        -- A transaction that began since then and goes on may be loading many events: remembered as running,
+        -- it is no longer looked through each time. Losing this in a crash would do no harm.
+        if exists (select from pg_snapshot_xip(v_now) as x (id)
+                   where x.id >= pg_snapshot_xmax(v_last.snapshot)) then
+            perform set_config('synchronous_commit', 'off', true);
+            update wakelog.sequencer s set snapshot = v_now;
+        end if;
         return 0;
     end if;
-    perform wakelog.learn_types(v_last.snapshot, v_now, v_last.head);
+    perform wakelog.commit_durably();
+    perform wakelog.learn_types(v_last, v_now);
 
-    v_at := greatest(v_last.sequenced_at, wakelog.clock());
+    v_at := greatest(v_last.sequenced_at, wakelog.log_clock());
     with placed as (
         insert into wakelog.log (position, seq, type_id, sequenced_at)
         select v_last.head + row_number() over (order by u.seq), u.seq, t.id, v_at
-        from wakelog.unsequenced(v_last.snapshot, v_now) u
+        from wakelog.unsequenced(v_last.snapshot, v_now, v_last.rebased_seq) u
         join wakelog.types t on t.type = u.type
         returning position, type_id
     ),

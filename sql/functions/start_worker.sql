@@ -13,6 +13,7 @@ as $$
 declare
     v_id bigint := nextval('wakelog.worker_ids');
 begin
+    perform wakelog.commit_durably();
     if p_locked then
         perform pg_advisory_lock(wakelog.lock_space('worker'), v_id::integer);
     end if;

@@ -13,6 +13,9 @@ begin
     )
     update wakelog.deliveries d set available_at = least(d.available_at, wakelog.clock())
     from mine m where d.agent_id = m.agent_id and d.position = m.position;
+    if found then
+        perform pg_notify('wakelog', 'ring');
+    end if;
     delete from wakelog.worker_sessions w where w.id = p_worker;
     perform pg_advisory_unlock(wakelog.lock_space('worker'), l.objid::integer)
     from pg_locks l

@@ -4,5 +4,6 @@ language sql stable
 begin atomic
     select (p_agent.source_regex is null or '/' || p_event.source ~ p_agent.source_regex)
        and (p_agent.metadata is null or p_event.metadata @> p_agent.metadata)
-       and (p_agent.payload_path is null or coalesce(p_event.payload @@ p_agent.payload_path, false));
+       and (p_agent.payload_path is null or coalesce(
+               jsonb_path_match_tz(p_event.payload, p_agent.payload_path, '{}', true), false));
 end;

@@ -68,7 +68,7 @@ begin
             wakelog.rewind_agent(text, bigint, boolean), wakelog.remove_agent(text),
             wakelog.retry_dead(text, bigint), wakelog.discard_dead(text, bigint)
             to wakelog_worker;
-        grant execute on procedure wakelog.look(boolean, bigint, double precision) to wakelog_worker;
+        grant execute on procedure wakelog.look(boolean, bigint, bigint, double precision) to wakelog_worker;
     end if;
 end
 $$;

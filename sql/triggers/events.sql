@@ -1,4 +1,4 @@
--- What happens at an insert into wakelog.events, in the inserting transaction. The two row triggers cost
+-- What happens at an insert into wakelog.events, in the inserting transaction. The row triggers cost
 -- their condition only, unless it holds.
 create or replace trigger events_own_transaction before insert on wakelog.events
 for each row when (new.xid <> pg_current_xact_id())
@@ -7,6 +7,10 @@ execute function wakelog.own_transaction();
 create or replace trigger events_next_version before insert on wakelog.events
 for each row when (new.version is null and new.stream is not null)
 execute function wakelog.next_version();
+
+create or replace trigger events_refuse_reserved_key before insert on wakelog.events
+for each row when (starts_with(new.idempotency_key, 'wakelog:'))
+execute function wakelog.refuse_reserved_key();
 
 create or replace trigger events_wake after insert on wakelog.events
 for each statement execute function wakelog.wake();

@@ -235,13 +235,18 @@ def test_a_run_that_is_rolled_back_is_as_if_it_had_not_been(session: Sessions, o
     assert log_ids(observer) == ids
 
 
-def test_a_commit_between_its_lock_and_its_last_statement_is_left_for_the_next_run(
-    session: Sessions, observer: Connection
+@pytest.mark.parametrize("seen_running", [False, True])
+def test_a_commit_in_the_middle_of_a_run_is_left_for_the_next_one(
+    session: Sessions, observer: Connection, seen_running: bool
 ) -> None:
     """Each statement of a run sees more than the one before; only the first one's snapshot counts."""
-    first = insert(observer)
     runner, slow = session(), session(autocommit=False)
     late = insert(slow)
+    if seen_running:
+        insert(observer)
+        sequence(observer)
+    before = log_ids(observer)
+    first = insert(observer, "new.type")
     # The run stops where it enters the new type, behind this lock, in the middle of its work.
     blocker = session(autocommit=False)
     blocker.execute("lock table wakelog.types in share mode")
@@ -252,9 +257,9 @@ def test_a_commit_between_its_lock_and_its_last_statement_is_left_for_the_next_r
     between = insert(observer)
     blocker.rollback()
     thread.join()
-    assert log_ids(observer) == [first]
+    assert log_ids(observer) == [*before, first]
     assert sequence(observer) == 2
-    assert log_ids(observer) == [first, late, between]
+    assert log_ids(observer) == [*before, first, late, between]
 
 
 @pytest.mark.parametrize("level", [IsolationLevel.REPEATABLE_READ, IsolationLevel.SERIALIZABLE])
@@ -333,8 +338,10 @@ def test_events_of_one_run_keep_the_order_of_their_insertion(session: Sessions, 
 
 def test_a_restored_xid_is_not_believed(observer: Connection) -> None:
     """pg_restore and careless producers bring xids of other days; the row gets its own."""
-    observer.execute("insert into wakelog.events (type, xid) values ('a', '3')")
-    assert sequence(observer) == 1
+    insert(observer)
+    sequence(observer)
+    observer.execute("insert into wakelog.events (type, xid) values ('a', '3'), ('a', '9000000000000')")
+    assert sequence(observer) == 2
 
 
 def test_an_open_transaction_does_not_make_a_run_read_the_whole_log(

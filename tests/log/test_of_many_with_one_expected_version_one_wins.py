@@ -1,12 +1,13 @@
 """B2: optimistic concurrency, between processes."""
 
+import threading
 from collections import Counter
 from typing import Any
 
 import psycopg
 import pytest
 from tests.log.races import append_expecting_nothing, race
-from tests.log.sessions import Sessions, value
+from tests.log.sessions import Sessions, insert, value, waiting_for_a_lock
 
 from wakelog.errors import BadInput, VersionConflict
 from wakelog.log.append import append, append_many
@@ -16,6 +17,22 @@ def test_of_twenty_processes_one_wins(database: str, observer: psycopg.Connectio
     results = Counter(race(database, append_expecting_nothing, 20))
     assert results == {"won": 1, "VersionConflict": 19}
     assert value(observer, "select count(*) from wakelog.events") == 1
+
+
+def test_an_expectation_holds_the_stream_until_the_transaction_ends(
+    session: Sessions, observer: psycopg.Connection[Any]
+) -> None:
+    expecting, other = session(autocommit=False), session()
+    append(expecting, "a", stream="s", expected_version=0)
+    # Whoever only wants the next version waits for it, rather than run into a conflict.
+    thread = threading.Thread(target=insert, args=[other, "b", "s"])
+    thread.start()
+    waiting_for_a_lock(observer)
+    append(expecting, "a", stream="s", expected_version=1)
+    expecting.commit()
+    thread.join()
+    rows = observer.execute("select type, version from wakelog.events order by version").fetchall()
+    assert rows == [("a", 1), ("a", 2), ("b", 3)]
 
 
 def test_the_conflict_says_both_versions(observer: psycopg.Connection[Any]) -> None:

@@ -7,6 +7,7 @@ import psycopg
 from psycopg import AsyncConnection, Connection, pq
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
 from psycopg.types.json import set_json_loads
 
 from wakelog.errors import DatabaseUnreachable
@@ -14,6 +15,16 @@ from wakelog.postgres import jsonb
 from wakelog.postgres.connect import connect, safe_url
 
 Any_Connection = AsyncConnection[Any] | Connection[Any]
+
+
+FORGET = """
+    reset session authorization;
+    reset all;
+    select pg_catalog.pg_advisory_unlock_all();
+    discard temp;
+    unlisten *;
+"""
+"""What one handler sets is not the next one's: roles, settings, session locks, temporary tables, channels."""
 
 
 class HandlerConnections:
@@ -56,7 +67,7 @@ class HandlerConnections:
         return connection
 
     async def give_back(self, connection: Any_Connection) -> None:
-        """Take a connection back; whatever transaction is open on it is rolled back."""
+        """Take a connection back: what is open on it is rolled back, what was set on it forgotten."""
         if isinstance(connection, AsyncConnection):
             await self._give_back_async(connection)
         else:
@@ -75,8 +86,10 @@ class HandlerConnections:
         try:
             if connection.info.transaction_status != TransactionStatus.IDLE:
                 await connection.rollback()
-            if connection.autocommit:
-                await connection.set_autocommit(False)
+            await connection.set_autocommit(True)
+            await connection.execute(FORGET)
+            await connection.set_autocommit(False)
+            connection.row_factory = tuple_row
         except psycopg.Error:
             await connection.close()
         if not connection.closed:
@@ -86,8 +99,10 @@ class HandlerConnections:
         try:
             if connection.info.transaction_status != TransactionStatus.IDLE:
                 connection.rollback()
-            if connection.autocommit:
-                connection.autocommit = False
+            connection.autocommit = True
+            connection.execute(FORGET)
+            connection.autocommit = False
+            connection.row_factory = tuple_row
         except psycopg.Error:
             connection.close()
         if not connection.closed:

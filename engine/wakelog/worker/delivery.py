@@ -67,7 +67,8 @@ class Delivery:
 
     def overdue(self, now: float) -> float:
         """Seconds since its time limit passed; negative before that and while it has not begun."""
-        return now - self.started_at - self.agent.timeout if self.started_at is not None else -1.0
+        started_at = self.started_at  # read once: the other thread may end it in between
+        return now - started_at - self.agent.timeout if started_at is not None else -1.0
 
 
 class Held:
@@ -76,6 +77,10 @@ class Held:
     def __init__(self) -> None:
         self._deliveries: dict[Delivery, None] = {}
         self._lock = threading.Lock()
+        self.made_room = False
+        """Whether one has ended whose agent's concurrency may have kept more from being claimed."""
+        self.stir = asyncio.Event()
+        """Set at that moment, to end the worker's sleep."""
 
     def add(self, deliveries: list[Delivery]) -> None:
         with self._lock:
@@ -85,6 +90,9 @@ class Held:
         with self._lock:
             for delivery in deliveries:
                 self._deliveries.pop(delivery, None)
+        if any(delivery.agent.concurrency is not None for delivery in deliveries):
+            self.made_room = True
+            self.stir.set()
 
     def all(self) -> list[Delivery]:
         with self._lock:

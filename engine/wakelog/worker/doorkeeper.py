@@ -101,6 +101,8 @@ class Office:
         self._stopping = stopping
         self._listening = listening
         self._next_look = 0.0
+        self._rung = -1
+        """How far the log reached when workers were last rung."""
         self._next_housekeeping = 0.0
 
     async def elected(self) -> bool:
@@ -119,7 +121,9 @@ class Office:
         refused = SHORTEST_REFUSAL
         while not self._stopping.is_set():
             found, due_in = await self._look()
-            if found:
+            if found is None:  # another session is sequencing, and may leave some
+                await _pause(self._stopping, LONGEST_REFUSAL)
+            elif found > 0:
                 refused = SHORTEST_REFUSAL
                 await _pause(self._stopping, GATHER)
             elif not self._listening:
@@ -128,7 +132,7 @@ class Office:
                 refused = SHORTEST_REFUSAL
                 try:
                     found, due_in = await self._look()
-                    if not found:
+                    if found == 0:
                         await self._listen(due_in)
                         await self._look()  # before letting go: whoever was heard waits for this
                 finally:
@@ -137,20 +141,34 @@ class Office:
                 await _pause(self._stopping, refused)
                 refused = min(refused * 2, LONGEST_REFUSAL)
 
-    async def _look(self) -> tuple[int, float]:
-        """Sequence and ring; how many events were found, and the seconds to the next slow look."""
+    async def _look(self) -> tuple[int | None, float]:
+        """Sequence and ring; how many events were found, and the seconds to the next slow look.
+
+        None where another session was sequencing at that moment.
+        """
         now = time.monotonic()
         slow = now >= self._next_look
         if slow:
             self._next_look = now + SLOW_LOOK
             await self._ask("select wakelog.reap_workers()")
             if now >= self._next_housekeeping:
-                self._next_housekeeping = now + HOUSEKEEPING
-                await self._ask("select wakelog.make_history_partitions()")
-        found, due_in = await self._row("call wakelog.look(%s)", [slow])
+                await self._keep_house(now)
+        self._rung, found, due_in = await self._row("call wakelog.look(%s, %s)", [slow, self._rung])
         if due_in is not None:
             self._next_look = min(self._next_look, now + max(due_in, 0.001))
         return found, self._next_look - now
+
+    async def _keep_house(self, now: float) -> None:
+        """Make history partitions. What stands in the way is told, and tried again in a minute."""
+        self._next_housekeeping = now + HOUSEKEEPING
+        try:
+            await self._ask("select set_config('lock_timeout', '200ms', false)")
+            await self._ask("select wakelog.make_history_partitions()")
+        except psycopg.errors.LockNotAvailable as error:
+            log.warning("no history partitions made: %s", str(error).strip())
+            self._next_housekeeping = now + 60.0
+        finally:
+            await self._ask("select set_config('lock_timeout', '0', false)")
 
     async def _listen(self, seconds: float) -> None:
         """Wait for an append to notify, or for the time to pass."""
@@ -169,6 +187,8 @@ class Office:
         async for heard in self._connection.notifies(timeout=max(seconds, 0.0), stop_after=1):
             if heard.payload == "ring":  # not an append: there is work that needs no sequencing
                 self._next_look = 0.0
+        self._rung = -1
+        """How far the log reached when workers were last rung."""
 
     async def _ask(self, query: str) -> Any:
         return (await self._row(query, None))[0]

@@ -32,7 +32,7 @@ from psycopg import AsyncConnection, Connection, pq
 from psycopg.pq import TransactionStatus
 
 from wakelog.agents.context import Context
-from wakelog.agents.options import seconds
+from wakelog.agents.options import Duration, seconds
 from wakelog.errors import (
     BadInput,
     DatabaseUnreachable,
@@ -40,6 +40,7 @@ from wakelog.errors import (
     GiveBack,
     LeaseLost,
     RetryAfter,
+    UnknownAgent,
     WakelogError,
     translate,
 )
@@ -52,6 +53,10 @@ from wakelog.worker.settling import Settling
 
 log = logging.getLogger("wakelog.worker")
 
+LOCK_PATIENCE = "30s"
+"""How long an acknowledgement waits for a stream that another open transaction appends to."""
+LONGEST_DELAY = 366 * 86400.0
+"""Seconds; more is not meant."""
 THREAD_GRACE = 1.0
 """Seconds a thread has to end after its time limit, before it is left behind."""
 
@@ -106,23 +111,31 @@ class Execution:
                     await self._end_late(delivery, bench)
                 else:
                     await self._fail(delivery, bench, error)
-            except asyncio.CancelledError:
-                if not delivery.pushed:
-                    raise
-                while task.cancelling():
-                    task.uncancel()
-                await self._end_late(delivery, bench)
+            except asyncio.CancelledError as error:
+                if delivery.pushed:
+                    while task.cancelling():
+                        task.uncancel()
+                    await self._end_late(delivery, bench)
+                elif task.cancelling():
+                    raise  # the worker stops
+                else:
+                    await self._fail(delivery, bench, error)  # something the handler awaited was cancelled
             except TimeLimitExceeded:
                 await self._fail(delivery, bench, _time_limit(delivery))
             except GiveBack as given:
                 await bench.close()
-                await self.settling.release([delivery], seconds(given.delay))
-            except LeaseLost as lost:
-                log.warning("%s", lost)
-            except Exception as error:
+                await self.settling.release([delivery], _delay(given.delay))
+            except LeaseLost:
+                raise
+            except (Exception, SystemExit, KeyboardInterrupt) as error:
                 await self._fail(delivery, bench, error)
-        except LeaseLost as lost:
+        except (LeaseLost, UnknownAgent) as lost:
             log.warning("%s", lost)
+            self.settling.forget(delivery)
+        except Exception:
+            # Nothing a handler does may end the worker, and with it the work of others.
+            log.exception("%s at %s: its end could not be recorded", delivery.agent.name, delivery.position)
+            await self._let_go(delivery)
         finally:
             await bench.close()
 
@@ -163,6 +176,12 @@ class Execution:
         await bench.commit(jsonb.encode(events))
         self.settling.forget(delivery)
 
+    async def _let_go(self, delivery: Delivery) -> None:
+        try:
+            await self.settling.release([delivery], 5.0)
+        except (psycopg.Error, WakelogError):
+            self.settling.forget(delivery)
+
     async def _end_late(self, delivery: Delivery, bench: "WorkBench") -> None:
         """The time limit passed; not this handler's fault where another one held the event loop."""
         if delivery.blocked:
@@ -195,8 +214,9 @@ class Execution:
     def _retry_in(self, delivery: Delivery, error: BaseException) -> float | None:
         try:
             if isinstance(error, RetryAfter):
-                return seconds(error.delay)
-            return delivery.agent.retry_in(delivery.failures)
+                return _delay(error.delay)
+            wait = delivery.agent.retry_in(delivery.failures)
+            return None if wait is None else _delay(wait)
         except Exception:
             log.exception("%s: its backoff failed; the default is used", delivery.agent.name)
             return None
@@ -236,9 +256,9 @@ class WorkBench:
     async def commit(self, events: str) -> None:
         """Acknowledge and commit what the handler wrote, in one round trip."""
         delivery = self.delivery
-        query = "select wakelog.ack(%s, %s, %s, %s, null, %s)"
+        query = "select set_config('lock_timeout', %s, true), wakelog.ack(%s, %s, %s, %s, null, %s)"
         parameters = [
-            delivery.agent.name, delivery.position, self._execution.worker, delivery.attempt, events,
+            LOCK_PATIENCE, delivery.agent.name, delivery.position, self._execution.worker, delivery.attempt, events,
         ]  # fmt: skip
         connection = self._connection
         assert connection is not None
@@ -325,6 +345,15 @@ def _completed(delivery: Delivery, result: Any) -> dict[str, Any]:
         "type": f"{delivery.agent.name}.completed",
         "payload": result,
     }
+
+
+def _delay(duration: Duration) -> float:
+    """Seconds to wait, at most a year; a second where it is no duration, which the handler is told."""
+    try:
+        return min(seconds(duration), LONGEST_DELAY)
+    except BadInput as error:
+        log.warning("%s; one second is taken", error)
+        return 1.0
 
 
 def _time_limit(delivery: Delivery) -> WakelogError:

@@ -20,8 +20,10 @@ import collections
 import contextlib
 import logging
 import os
+import random
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -30,7 +32,7 @@ import psycopg
 
 from wakelog.agents.app import Wakelog
 from wakelog.agents.load import load_app
-from wakelog.errors import DatabaseUnreachable, UnknownWorker, WakelogError
+from wakelog.errors import DatabaseUnreachable, UnknownAgent, UnknownWorker, WakelogError
 from wakelog.worker.connections import HandlerConnections
 from wakelog.worker.delivery import Delivery, Held
 from wakelog.worker.execution import Execution
@@ -47,6 +49,10 @@ POOLED_POLL = 0.2
 LARGEST_BATCH = 500
 AHEAD = 0.05
 """Seconds of work, at the speed seen so far, that a worker claims ahead of its slots."""
+LAST_WORDS = 10.0
+"""Seconds a worker that ends tries to reach the database."""
+REST = 5.0
+"""Seconds for which an agent is left alone when claiming for it fails."""
 REPLACE = 75
 """Exit code of a process that wants to be replaced."""
 
@@ -63,7 +69,6 @@ class Worker:
         lease: float = 30.0,
         grace: float = 30.0,
         listening: bool = True,
-        alive: Callable[[], None] = lambda: None,
         ready: Callable[[int], None] = lambda worker: None,
     ) -> None:
         self.app = app
@@ -72,7 +77,6 @@ class Worker:
         self.lease = lease
         self.grace = grace
         self.listening = listening
-        self.alive = alive
         self.ready = ready
         self.stopping = asyncio.Event()
         self.replacing = False
@@ -124,15 +128,15 @@ class Shift:
         self.execution = Execution(
             session.worker, self.connections, self.settling, worker.slots, worker.replace
         )
-        self.watchdog = Watchdog(
-            worker.url, session.worker, self.held, lease=worker.lease, alive=worker.alive, die=self._die
-        )
+        self.watchdog = Watchdog(worker.url, session.worker, self.held, lease=worker.lease, die=self._die)
         self.queue: collections.deque[Delivery] = collections.deque()
         self.queued = asyncio.Semaphore(0)
         self.running: set[Delivery] = set()
         self.freed = asyncio.Event()
         self.seconds_each = 1.0
         self.asleep = False
+        self.resting: dict[str, float] = {}
+        """Agents whose claims fail, and until when they are left alone, on the monotonic clock."""
 
     async def run(self) -> None:
         """Work until the worker stops or the connection is lost (which raises)."""
@@ -144,10 +148,16 @@ class Shift:
         tasks: list[asyncio.Task[Any]] = [*slots, settler, looking]
         try:
             done, _ = await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
-            await _end([looking])
             for task in done:
                 task.result()
+            await self._look_no_more(looking)
             await self._finish_up(slots)
+        except (psycopg.OperationalError, WakelogError):
+            raise  # what it had is no longer this worker's
+        except Exception:
+            await _end(slots)
+            await self._give_back(self.held.all())
+            raise
         finally:
             self.watchdog.stop()
             await _end([*tasks, stopped])
@@ -156,15 +166,23 @@ class Shift:
             self.execution.threads.shutdown(wait=False, cancel_futures=True)
             await self.session.close()
 
+    async def _look_no_more(self, looking: "asyncio.Task[Any]") -> None:
+        """Let a claim that is under way come back, so that what it brings can be given back."""
+        self.freed.set()
+        self.held.stir.set()
+        await asyncio.wait([looking], timeout=LAST_WORDS)
+        await _end([looking])
+
     async def _look_and_sleep(self) -> None:
         names: list[str] | None = None
-        while True:
+        while not self.worker.stopping.is_set():
             room = self._room()
             if room <= 0:
                 self.freed.clear()
                 await self._wait(self.freed, POLL)
                 continue
-            if await self._look(names, room):
+            self.held.made_room = False
+            if await self._look(names, room) or self.worker.stopping.is_set():
                 names = None
                 continue
             names = None
@@ -175,10 +193,18 @@ class Shift:
             before = len(self.held)
             more = await self._look(None, room)
             if not more and len(self.held) <= before:
-                names = await self._sleep()
+                names = await self._left() or await self._sleep()
             if self.asleep:
                 self.asleep = False
                 await self.session.wake_up()
+
+    async def _left(self) -> list[str] | None:
+        """The agents for which there is more to look through than one claim does; a moment's pause if so."""
+        names = [name for name in self.agents if self.resting.get(name, 0.0) <= time.monotonic()]
+        left = await self.session.ready_agents(names)
+        if left:
+            await asyncio.sleep(0.01)
+        return left
 
     async def _look(self, names: list[str] | None, room: int) -> bool:
         """Claim for the agents that may have work, each its share; whether there may be more."""
@@ -187,14 +213,28 @@ class Shift:
             if len(names) > 1:
                 names = await self.session.ready_agents(names)
         more = False
+        now = time.monotonic()
+        names = [name for name in names if name in self.agents and self.resting.get(name, 0.0) <= now]
+        random.shuffle(names)  # so that none is always the last
         for left, name in zip(range(len(names), 0, -1), names, strict=True):
-            if name not in self.agents:
-                continue
-            share = room // left
+            share = -(-room // left)
             if share <= 0:
                 more = True
                 continue
-            deliveries = await self.session.claim(self.agents[name], share)
+            try:
+                deliveries = await self.session.claim(self.agents[name], share)
+            except UnknownAgent as removed:
+                log.warning("%s any more; this worker goes on without it", str(removed).partition("\n")[0])
+                del self.agents[name]
+                continue
+            except psycopg.errors.LockNotAvailable:
+                continue  # somebody holds this agent's cursor; the next look is soon enough
+            except psycopg.OperationalError:
+                raise
+            except psycopg.Error as error:
+                log.error("%s cannot be claimed for: %s; again in %.0f s", name, str(error).strip(), REST)
+                self.resting[name] = now + REST
+                continue
             more = more or len(deliveries) == share
             room -= len(deliveries)
             self.held.add(deliveries)
@@ -206,12 +246,14 @@ class Shift:
     async def _sleep(self) -> list[str] | None:
         """Wait to be rung, for a retry to be due, or for the time to look anyway; the agents rung for."""
         until = time.monotonic() + (POLL if self.session.listening else POOLED_POLL)
-        while (now := time.monotonic()) < until:
+        while (now := time.monotonic()) < until and not self.worker.stopping.is_set():
             retries = self.execution.retries
             if retries and min(retries) <= now:
                 self.execution.retries = [due for due in retries if due > now]
                 return None
-            rung = await self.session.bell(min([until, *retries]) - now)
+            if self.held.made_room:
+                return None
+            rung = await self.session.bell(min([until, *retries]) - now, self.held.stir)
             if rung is not None:
                 self.asleep = False
                 return rung
@@ -246,18 +288,23 @@ class Shift:
         unbegun = list(self.queue)
         self.queue.clear()
         self.queued = asyncio.Semaphore(0)
-        await self.settling.release(unbegun)
+        await self._give_back(unbegun)
         deadline = time.monotonic() + self.worker.grace
         while self.running and time.monotonic() < deadline:
             self.freed.clear()
             await self._wait(self.freed, min(1.0, deadline - time.monotonic()))
         unfinished = list(self.running)
         await _end(slots)
-        with contextlib.suppress(TimeoutError, WakelogError, psycopg.Error):
-            async with asyncio.timeout(10):
-                await self.settling.release(unfinished)
+        await self._give_back(unfinished)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS):
                 await self.settling.flush()
         await self.session.stop()
+
+    async def _give_back(self, deliveries: list[Delivery]) -> None:
+        with contextlib.suppress(TimeoutError, WakelogError, psycopg.Error):
+            async with asyncio.timeout(LAST_WORDS):
+                await self.settling.release(deliveries)
 
     async def _wait(self, event: asyncio.Event, timeout: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -293,11 +340,18 @@ def main(arguments: list[str]) -> int:
     )  # fmt: skip
     logging.getLogger("asyncio").setLevel(logging.ERROR)
 
+    def live() -> None:
+        while True:
+            say("alive")
+            time.sleep(1.0)
+
+    # From the start, for an application may take long to import, and the database long to come back.
+    threading.Thread(target=live, name="wakelog-alive", daemon=True).start()
+
     async def work() -> int:
         worker = Worker(
             load_app(target), os.environ["WAKELOG_WORKER_DATABASE"], slots=int(slots), lease=float(lease),
-            grace=float(grace), listening=listening == "1", alive=lambda: say("alive"),
-            ready=lambda worker: say(f"ready {worker}"),
+            grace=float(grace), listening=listening == "1", ready=lambda worker: say(f"ready {worker}"),
         )  # fmt: skip
         loop = asyncio.get_running_loop()
 

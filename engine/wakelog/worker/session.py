@@ -67,6 +67,8 @@ class Session:
             session = cls(connection, row[0], lease, listening)
             if listening:
                 await connection.execute("set synchronous_commit = off")
+                # Not for an agent whose cursor somebody holds shall all the others wait.
+                await connection.execute("set lock_timeout = '500ms'")
                 channel = sql.Identifier(f"wakelog_worker_{session.worker}")
                 await connection.execute(sql.SQL("listen {}").format(channel))
                 connection.add_notify_handler(session._heard)
@@ -108,19 +110,20 @@ class Session:
         """Sequence what the doorkeeper, if there is none, has not."""
         await self.connection.execute("select wakelog.sequence()")
 
-    async def bell(self, timeout: float) -> list[str] | None:
+    async def bell(self, timeout: float, stir: asyncio.Event) -> list[str] | None:
         """Wait to be rung, ``timeout`` seconds at most; the agents rung for, None if it was not.
 
-        Empty where they are too many to name. Raises OperationalError when the connection is gone.
+        Empty where they are too many to name. Setting ``stir`` ends the wait early. Raises OperationalError when
+        the connection is gone.
         """
         if not self._rung:
             loop = asyncio.get_running_loop()
-            readable = asyncio.Event()
             fd = self.connection.fileno()
-            loop.add_reader(fd, readable.set)
+            stir.clear()
+            loop.add_reader(fd, stir.set)
             try:
                 async with asyncio.timeout(max(timeout, 0.0)):
-                    await readable.wait()
+                    await stir.wait()
             except TimeoutError:
                 return None
             finally:

@@ -113,18 +113,20 @@ class Supervisor:
                     began.cancel()
             if not self._refused.done():
                 self.on_ready()
-                await asyncio.wait([stopped, self._refused], return_when=asyncio.FIRST_COMPLETED)
+                # A place or the doorkeeper ends by itself only where there is a mistake in it, which is told.
+                await asyncio.wait(
+                    [stopped, self._refused, keeping, *places], return_when=asyncio.FIRST_COMPLETED
+                )
             self._stopping.set()
             await asyncio.gather(*places)
         finally:
             self._stopping.set()
             doorkeeper.stop()
+            for child in self.children.values():
+                _send(child, signal.SIGKILL)
+            stopped.cancel()
             with contextlib.suppress(TimeoutError, asyncio.CancelledError):
                 await asyncio.wait_for(keeping, 5)
-            for child in self.children.values():
-                with contextlib.suppress(ProcessLookupError):
-                    child.process.kill()
-            stopped.cancel()
         if self._refused.done():
             code, message = self._refused.result()
             refusal = WakelogError(message)
@@ -144,7 +146,14 @@ class Supervisor:
         """Keep one place filled until told to stop."""
         pause = 0.5
         while not self._stopping.is_set():
-            child = await self._start(number)
+            try:
+                child = await self._start(number)
+            except OSError as error:
+                log.warning("no worker process could be started, again in %.1f s: %s", pause, error)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), pause)
+                pause = min(pause * 2, 10.0)
+                continue
             code = await self._watch(child)
             self.children.pop(number, None)
             if self._stopping.is_set():
@@ -166,12 +175,17 @@ class Supervisor:
     async def _start(self, number: int) -> Child:
         read, write = os.pipe()
         environment = os.environ | {"WAKELOG_WORKER_DATABASE": self.url, "WAKELOG_LOG": self.log_level}
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "wakelog.worker.process", self.target or "", str(self.slots),
-            str(self.lease), str(self.grace), "1" if self.listening else "0", str(write),
-            stdin=asyncio.subprocess.PIPE, pass_fds=[write], env=environment,
-        )  # fmt: skip
-        os.close(write)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "wakelog.worker.process", self.target or "", str(self.slots),
+                str(self.lease), str(self.grace), "1" if self.listening else "0", str(write),
+                stdin=asyncio.subprocess.PIPE, pass_fds=[write], env=environment,
+            )  # fmt: skip
+        except OSError:
+            os.close(read)
+            raise
+        finally:
+            os.close(write)
         now = time.monotonic()
         child = Child(number, process, now, now)
         self.children[number] = child
@@ -205,22 +219,25 @@ class Supervisor:
                     log.error(
                         "worker process %s has been silent for %.0f s; killed", child.process.pid, silent
                     )
-                    child.process.kill()
+                    _send(child, signal.SIGKILL)
                     child.heard_at = time.monotonic()
             if not ended.done():
-                child.process.terminate()
+                _send(child, signal.SIGTERM)
                 hurried = asyncio.create_task(self._hurry.wait())
                 await asyncio.wait(
                     [ended, hurried], timeout=self.grace + 15, return_when=asyncio.FIRST_COMPLETED
                 )
                 hurried.cancel()
             if not ended.done():
-                child.process.kill()
+                _send(child, signal.SIGKILL)
             return await ended
         finally:
             stopped.cancel()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.sleep(0), 1)
+
+
+def _send(child: Child, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it has just ended
+        child.process.send_signal(number)
 
 
 def _ending(code: int) -> str:

@@ -39,7 +39,7 @@ PATIENCE = 5.0
 
 
 class Watchdog(threading.Thread):
-    """Runs until :meth:`stop`. ``alive`` is called about once a second; ``die`` ends the process."""
+    """Runs until :meth:`stop`. ``die`` ends the process."""
 
     def __init__(
         self,
@@ -48,7 +48,6 @@ class Watchdog(threading.Thread):
         held: Held,
         *,
         lease: float,
-        alive: Callable[[], None],
         die: Callable[[str], None],
     ) -> None:
         super().__init__(name="wakelog-watchdog", daemon=True)
@@ -56,7 +55,6 @@ class Watchdog(threading.Thread):
         self._worker = worker
         self._held = held
         self._lease = lease
-        self._alive = alive
         self._die = die
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
@@ -70,24 +68,26 @@ class Watchdog(threading.Thread):
 
     def run(self) -> None:
         next_beat = time.monotonic() + self._lease / 3
-        next_alive = 0.0
         while not self._stopped.wait(TICK):
             now = time.monotonic()
-            if now >= next_alive:
-                self._alive()
-                next_alive = now + 1.0
-            for delivery in self._held.all():
-                overdue = delivery.overdue(now)
-                if overdue > LOOP_GRACE + PATIENCE:
-                    self._give_up(delivery)
-                elif overdue > LOOP_GRACE and now >= delivery.next_push:
-                    delivery.next_push = now + 1.0
-                    self._end(delivery)
-            if now >= next_beat:
-                beaten = self._beat()
-                next_beat = now + (self._lease / 3 if beaten else 1.0)
+            try:
+                for delivery in self._held.all():
+                    self._watch(delivery, now)
+                if now >= next_beat:
+                    beaten = self._beat()
+                    next_beat = now + (self._lease / 3 if beaten else 1.0)
+            except Exception:
+                log.exception("the watchdog goes on after")
         if self._connection is not None:
             self._connection.close()
+
+    def _watch(self, delivery: Delivery, now: float) -> None:
+        overdue = delivery.overdue(now)
+        if overdue > LOOP_GRACE + PATIENCE:
+            self._give_up(delivery)
+        elif overdue > LOOP_GRACE and now >= delivery.next_push:
+            delivery.next_push = now + 1.0
+            self._end(delivery)
 
     def _beat(self) -> bool:
         deliveries = self._held.all()
@@ -116,7 +116,8 @@ class Watchdog(threading.Thread):
         elif delivery.task is not None and running is delivery.task:
             for other in self._held.all():
                 other.blocked = other is not delivery
-            raise_in_thread(self._loop_thread, TimeLimitExceeded)
+            if asyncio.current_task(self._loop) is delivery.task:  # looked at again, as close as can be
+                raise_in_thread(self._loop_thread, TimeLimitExceeded)
         elif delivery.task is not None:
             self._loop.call_soon_threadsafe(delivery.push)
 

@@ -1,0 +1,11 @@
+-- The time an event becomes part of the log. A turned clock (see wakelog.clock) counts only in a session of
+-- those who own the log: what it says here stays for ever.
+create or replace function wakelog.log_clock() returns timestamptz
+language sql volatile
+begin atomic
+    select case
+        when pg_has_role(session_user, (select n.nspowner from pg_namespace n where n.nspname = 'wakelog'),
+                         'member') then wakelog.clock()
+        else clock_timestamp()
+    end;
+end;

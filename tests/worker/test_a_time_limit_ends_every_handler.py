@@ -1,0 +1,192 @@
+"""A handler that does not end is ended at its time limit, whatever it does; that counts as a failed attempt."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+from tests.worker.processes import WorkerProcesses
+from tests.worker.waiting import one, until
+
+LIMIT = 0.5
+TOLERANCE = 1.5
+
+ENDLESS = {
+    "async, sleeps": "async def endless(event, ctx): await asyncio.sleep(600)",
+    "async, spins": """
+async def endless(event, ctx):
+    while True:
+        pass
+""",
+    "sync, sleeps": "def endless(event, ctx): time.sleep(600)",
+    "sync, spins": """
+def endless(event, ctx):
+    while True:
+        pass
+""",
+    "sync, waits for the database": """
+def endless(event, ctx): ctx.connection.execute("select pg_sleep(600)")
+""",
+    "a step of it spins": """
+def spin():
+    while True:
+        pass
+
+async def endless(event, ctx): await ctx.step("spin", spin)
+""",
+}
+
+OTHERS = """
+@app.agent("other", on="other", start="beginning")
+async def other(event, ctx):
+    return {}
+"""
+
+
+def declared(handler: str, *, max_attempts: int) -> str:
+    return f"""
+{handler}
+app.agent("endless", on="work", start="beginning", timeout={LIMIT}, max_attempts={max_attempts}, backoff=Fixed(0))(
+    endless)
+{OTHERS}
+"""
+
+
+@pytest.mark.parametrize("handler", ENDLESS.values(), ids=ENDLESS.keys())
+def test_it_ends_at_the_limit_and_counts_as_failed(
+    connection: psycopg.Connection, start_workers: Callable[..., WorkerProcesses], handler: str
+) -> None:
+    workers = start_workers(declared(handler, max_attempts=1), slots=2, grace=1)
+    connection.execute("select wakelog.append('work')")
+    until(lambda: one(connection, "select count(*) from wakelog.dead"), within=LIMIT + TOLERANCE + 3)
+    took, reasons, stalled, error = connection.execute(
+        "select extract(epoch from died_at - first_claimed_at)::float8,"
+        "       jsonb_path_query_array(failures, '$[*].reason'), stalled, error from wakelog.dead_letters"
+    ).fetchone()  # type: ignore[misc]
+    assert LIMIT <= took <= LIMIT + TOLERANCE
+    assert (reasons, stalled) == (["failed"], 0)
+    assert f"the time limit of {LIMIT} s passed" in error
+
+    # The worker, or the one that replaced it, goes on with other work.
+    connection.execute("select wakelog.append('other')")
+    until(lambda: one(connection, "select count(*) from wakelog.history"), within=5)
+    assert workers.supervisor.poll() is None
+
+
+def test_neighbours_of_a_spinner_are_given_back(
+    connection: psycopg.Connection, start_workers: Callable[..., WorkerProcesses], tmp_path: Path
+) -> None:
+    """Blocked past its own limit by another handler, an attempt has not failed: it did not get to run."""
+    start_workers(
+        """
+        @app.agent("spinner", on="work", start="beginning", timeout=1.2, max_attempts=1)
+        async def spinner(event, ctx):
+            while not (folder / "neighbour.1").exists():
+                await asyncio.sleep(0.01)
+            while True:
+                pass
+
+        @app.agent("neighbour", on="work", start="beginning", timeout=0.8, max_attempts=1)
+        async def neighbour(event, ctx):
+            tries = len(list(folder.glob("neighbour.*"))) + 1
+            (folder / f"neighbour.{tries}").touch()
+            await asyncio.sleep(0.4)
+            return {"attempt": ctx.attempt, "tries": tries}
+        """,
+        slots=4,
+    )
+    connection.execute("select wakelog.append('work')")
+    until(lambda: one(connection, "select count(*) from wakelog.history"))
+    assert connection.execute("select agent, reason from wakelog.dead_letters").fetchall() == [
+        ("spinner", "max_attempts")
+    ]
+    result = one(connection, "select payload from wakelog.events where type = 'neighbour.completed'")
+    assert result == {"attempt": 1, "tries": 2}
+
+
+def test_having_waited_behind_a_spinner_is_no_excuse(
+    connection: psycopg.Connection, start_workers: Callable[..., WorkerProcesses], tmp_path: Path
+) -> None:
+    """Claimed together with it, but begun after it, an attempt that overstays for its own part has failed."""
+    start_workers(
+        """
+        @app.agent("agent", on="work", start="beginning", timeout=0.5, max_attempts=1)
+        async def agent(event, ctx):
+            while event.payload == "spin":
+                pass
+            if event.payload == "sleep":
+                (folder / "tries").open("a").write("x")
+                await asyncio.sleep(600)
+        """,
+        slots=1,
+    )
+    # The quick ones let the worker see that it can claim many at a time, so that these two are in one hand.
+    connection.execute(
+        "select wakelog.append('work', to_jsonb(t)) from unnest(array_fill('quick'::text, '{400}') || '{spin,sleep}') t"
+    )
+    until(lambda: one(connection, "select count(*) from wakelog.dead") == 2)
+    claims = "select count(distinct failures -> 0 ->> 'started_at') from wakelog.dead"
+    assert one(connection, claims) == 1, "the test did not do what it was made for"
+    assert (tmp_path / "tries").read_text() == "x"
+
+
+BEYOND_HELP = """
+    async def loop(event, ctx):
+        "In the event loop, time.sleep holds up everything."
+        if ctx.attempt == 1:
+            time.sleep(600)
+        return {}
+
+    def thread(event, ctx):
+        "A thread in it does not come back to Python, and is left behind."
+        if ctx.attempt == 1:
+            time.sleep(600)
+        return {}
+
+    def deaf(event, ctx):
+        "Not even the watchdog's thread runs while C code keeps the interpreter's lock."
+        if ctx.attempt == 1:
+            import ctypes
+            ctypes.PyDLL(None).sleep(600)
+        return {}
+
+    @app.agent("AGENT.neighbour", on="work", start="beginning")
+    async def neighbour(event, ctx):
+        return {}
+
+    app.agent("AGENT", on="work", start="beginning", timeout=0.5, max_attempts=2, backoff=Fixed(0))(AGENT)
+"""
+
+
+def test_a_process_that_cannot_be_helped_is_replaced_and_nothing_is_lost(
+    connection: psycopg.Connection, start_workers: Callable[..., WorkerProcesses]
+) -> None:
+    agents = ["loop", "thread", "deaf"]
+    workers = {
+        agent: start_workers(BEYOND_HELP.replace("AGENT", agent), slots=8, lease=2, grace=1)
+        for agent in agents
+    }
+    before = set(workers["loop"].pids().values())
+    assert len(before) == len(agents)
+    connection.execute("select wakelog.append('work') from generate_series(1, 3)")
+    until(lambda: one(connection, "select count(*) from wakelog.history") == 2 * 3 * len(agents), within=60)
+    until(lambda: len(now := set(workers["loop"].pids().values())) == len(agents) and not now & before)
+
+    assert one(connection, "select count(*) from wakelog.dead") == 0
+    results = "select count(*) from wakelog.events where type = any (%s)"
+    assert one(connection, results, [f"{agent}.completed" for agent in agents]) == 3 * len(agents)
+    reasons = connection.execute(
+        "select a.name, array_agg(distinct f ->> 'reason')"
+        "  from wakelog.history h join wakelog.agents a on a.id = h.agent_id,"
+        "  jsonb_array_elements(h.failures) f where a.name = any (%s) group by 1",
+        [agents],
+    ).fetchall()
+    # What the watchdog could tell has failed; the deaf one's was only noticed to be gone.
+    assert {agent: "failed" in found for agent, found in reasons} == {
+        "loop": True,
+        "thread": True,
+        "deaf": False,
+    }
+    assert "asked to be replaced" in workers["loop"].said()
+    assert "asked to be replaced" in workers["thread"].said()
+    assert "has been silent for" in workers["deaf"].said()

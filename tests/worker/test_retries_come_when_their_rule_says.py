@@ -1,0 +1,182 @@
+"""When the next attempt begins: as really executed by workers, and, for what is random or far away, in the database."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.types.json import Jsonb
+from tests.worker.processes import WorkerProcesses
+from tests.worker.waiting import one, until
+
+TOLERANCE = 0.2
+
+APP = """
+    def fails(event, ctx):
+        raise ValueError(f"attempt {ctx.attempt}")
+
+    async def fails_async(event, ctx):
+        raise ValueError(f"attempt {ctx.attempt}")
+
+    def says_when(event, ctx):
+        raise RetryAfter(["300ms", 0.6, "0.1s"][ctx.attempt - 1], "busy")
+
+    async def says_never(event, ctx):
+        raise DoNotRetry("this is no use")
+
+    def agent(name, handler, backoff, max_attempts=4):
+        app.agent(name, on="work", start="beginning", backoff=backoff, max_attempts=max_attempts)(handler)
+
+    agent("fixed", fails, Fixed(0.5))
+    agent("fixed_async", fails_async, Fixed("400ms"))
+    agent("exponential", fails, Exponential(0.15, max=0.6), max_attempts=6)
+    agent("exponential_async", fails_async, Exponential(0.2), max_attempts=4)
+    agent("jitter", fails, Fixed(0.6, jitter=0.5), max_attempts=5)
+    agent("function", fails, lambda failures: 0.1 * failures ** 2, max_attempts=4)
+    agent("function_of_text", fails_async, lambda failures: "250ms", max_attempts=3)
+    agent("retry_after", says_when, Fixed(60))
+    agent("do_not_retry", says_never, Fixed(60))
+"""
+
+# The shortest and the longest wait after each failure.
+WAITS = {
+    "fixed": [(0.5, 0.5)] * 3,
+    "fixed_async": [(0.4, 0.4)] * 3,
+    "exponential": [(w, w) for w in (0.15, 0.3, 0.6, 0.6, 0.6)],
+    "exponential_async": [(w, w) for w in (0.2, 0.4, 0.8)],
+    "jitter": [(0.3, 0.6)] * 4,
+    "function": [(w, w) for w in (0.1, 0.4, 0.9)],
+    "function_of_text": [(0.25, 0.25)] * 2,
+    "retry_after": [(w, w) for w in (0.3, 0.6, 0.1)],
+    "do_not_retry": [],
+}
+
+
+def test_attempts_begin_when_the_rule_says(
+    connection: psycopg.Connection, start_workers: Callable[..., WorkerProcesses]
+) -> None:
+    start_workers(APP, processes=2, slots=9)
+    connection.execute("select wakelog.append('work')")
+    until(lambda: one(connection, "select count(*) from wakelog.dead") == len(WAITS))
+
+    waits = {agent: [] for agent in WAITS}
+    for agent, earlier, later in gaps(connection):
+        waits[agent].append((later - earlier).total_seconds())
+    off = {
+        agent: list(zip(waits[agent], expected, strict=False))
+        for agent, expected in WAITS.items()
+        if len(waits[agent]) != len(expected)
+        or not all(
+            low <= wait <= high + TOLERANCE for wait, (low, high) in zip(waits[agent], expected, strict=True)
+        )
+    }
+    assert off == {}
+    assert (
+        one(connection, "select reason from wakelog.dead_letters where agent = 'do_not_retry'")
+        == "do_not_retry"
+    )
+
+
+def test_a_retry_is_in_time_though_the_worker_that_failed_is_dead(
+    connection: psycopg.Connection, start_workers: Callable[..., WorkerProcesses], tmp_path: Path
+) -> None:
+    """The doorkeeper rings somebody else for it."""
+    workers = start_workers(
+        """
+        @app.agent("agent", on="work", start="beginning", backoff=Fixed(1.2))
+        def agent(event, ctx):
+            if ctx.attempt == 1:
+                (folder / "failed").write_text(str(os.getpid()))
+                raise ValueError("first")
+        """,
+        processes=2,
+    )
+    connection.execute("select wakelog.append('work')")
+    until(lambda: one(connection, "select count(*) from wakelog.in_flight where state = 'waiting'"))
+    workers.kill(int((tmp_path / "failed").read_text()))
+    until(lambda: one(connection, "select count(*) from wakelog.history"))
+    wait = one(
+        connection,
+        "select started_at - (failures -> 0 ->> 'failed_at')::timestamptz from wakelog.history",
+    )
+    assert timedelta(seconds=1.2) <= wait <= timedelta(seconds=1.2 + TOLERANCE)
+
+
+TOO_SLOW = {
+    "async, its query takes too long": (
+        "async def agent(event, ctx):\n"
+        "    await ctx.connection.execute('set local statement_timeout = 50')\n"
+        "    await ctx.connection.execute('select pg_sleep(600)')\n",
+        "QueryCanceled: canceling statement due to statement timeout",
+    ),
+    "sync, its query takes too long": (
+        "def agent(event, ctx):\n"
+        "    ctx.connection.execute('set local statement_timeout = 50')\n"
+        "    ctx.connection.execute('select pg_sleep(600)')\n",
+        "QueryCanceled: canceling statement due to statement timeout",
+    ),
+    "its transaction idles too long": (
+        "async def agent(event, ctx):\n"
+        "    await ctx.connection.execute('set local idle_in_transaction_session_timeout = 50')\n"
+        "    await asyncio.sleep(0.3)\n",
+        "IdleInTransactionSessionTimeout: terminating connection due to idle-in-transaction timeout",
+    ),
+}
+
+
+@pytest.mark.parametrize(("handler", "error"), TOO_SLOW.values(), ids=TOO_SLOW.keys())
+def test_a_timeout_of_the_servers_is_a_failure(
+    connection: psycopg.Connection, start_workers: Callable[..., WorkerProcesses], handler: str, error: str
+) -> None:
+    """Taken for a lost connection, which is nobody's fault, it would be tried for ever."""
+    declare = 'app.agent("agent", on="work", start="beginning", max_attempts=2, backoff=Fixed(0))(agent)'
+    start_workers(f"{handler}\n{declare}\n")
+    connection.execute("select wakelog.append('work')")
+    until(lambda: one(connection, "select count(*) from wakelog.dead"))
+    letter = connection.execute("select attempts, stalled, error from wakelog.dead_letters").fetchone()
+    assert letter == (2, 0, error)
+
+
+@pytest.mark.parametrize(
+    ("rule", "failures", "shortest", "longest"),
+    [
+        ({"kind": "fixed", "delay": 3}, 1, 3, 3),
+        ({"kind": "fixed", "delay": 3}, 1_000_000, 3, 3),
+        ({"kind": "exponential", "delay": 1, "max": 1e9}, 1, 1, 1),
+        ({"kind": "exponential", "delay": 1.5, "max": 1e9}, 11, 1536, 1536),
+        ({"kind": "exponential", "delay": 1, "max": 300}, 9, 256, 256),
+        ({"kind": "exponential", "delay": 1, "max": 300}, 10, 300, 300),
+        ({"kind": "exponential", "delay": 1, "max": 300}, 2_000_000_000, 300, 300),
+        ({"kind": "fixed", "delay": 10, "jitter": 0.25}, 1, 7.5, 10),
+        ({"kind": "exponential", "delay": 10, "max": 40, "jitter": 1}, 7, 0, 40),
+    ],
+)
+def test_the_rule_and_its_bounds(
+    connection: psycopg.Connection, rule: dict[str, Any], failures: int, shortest: float, longest: float
+) -> None:
+    row = connection.execute(
+        "select min(b), max(b), count(distinct b) from (select extract(epoch from wakelog.backoff(%s, %s))::float8"
+        "  from generate_series(1, 2000)) as x (b)",
+        [Jsonb(rule), failures],
+    ).fetchone()
+    assert row is not None
+    low, high, distinct = row
+    assert shortest <= low <= high <= longest
+    if shortest == longest:
+        assert distinct == 1
+    else:
+        assert distinct > 1900
+        assert low - shortest < 0.02 * (longest - shortest), "the whole range is used"
+        assert longest - high < 0.02 * (longest - shortest)
+
+
+def gaps(connection: psycopg.Connection) -> list[tuple[str, Any, Any]]:
+    """From the end of each failed attempt to the beginning of the next one."""
+    return connection.execute(
+        "select d.agent, (f ->> 'failed_at')::timestamptz,"
+        "       (d.failures -> n::int ->> 'started_at')::timestamptz"
+        "  from wakelog.dead_letters d, jsonb_array_elements(d.failures) with ordinality as x (f, n)"
+        "  where n < jsonb_array_length(d.failures) order by d.agent, n"
+    ).fetchall()
