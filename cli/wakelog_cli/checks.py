@@ -18,9 +18,7 @@ _PATIENCE = 2.0
 
 # At most so many are looked at again.
 _UNSEQUENCED: LiteralString = """
-    select array_agg(u.seq) from (
-        select u.seq from wakelog.sequencer s, wakelog.unsequenced(s.snapshot, pg_current_snapshot()) u limit 10000
-    ) u
+    select array_agg(seq) from wakelog.without_position(10000) as u (seq)
 """
 
 State = Literal["ok", "warn", "fail"]

@@ -25,6 +25,10 @@ declare
     v_event wakelog.events;
     v_version bigint;
 begin
+    if starts_with(p_idempotency_key, 'wakelog:') then
+        raise exception 'expected an idempotency key that does not begin with "wakelog:", found "%"',
+            p_idempotency_key using errcode = 'WL006';
+    end if;
     if p_idempotency_key is not null then
         select * into v_event from wakelog.events e
         where e.source = coalesce(p_source, '') and e.idempotency_key = p_idempotency_key;

@@ -1,6 +1,5 @@
 """What a handler can do besides returning: emit, remember steps, write in the transaction that finishes."""
 
-import asyncio
 import inspect
 import logging
 from collections.abc import Callable, Coroutine, MutableMapping
@@ -20,13 +19,12 @@ _OUTCOMES = ("completed", "failed")
 class Bench(Protocol):
     """Where a handler works: what the worker lends it for one attempt."""
 
-    loop: asyncio.AbstractEventLoop
-
     def connection(self) -> "AsyncConnection[Any] | Connection[Any]": ...
     async def finished_steps(self) -> dict[str, Any]: ...
     async def record_step(self, name: str, result: str) -> Any: ...
     async def run_in_thread(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any: ...
     async def extend(self, lease: float) -> None: ...
+    def wait(self, work: Coroutine[Any, Any, Any]) -> Any: ...
 
 
 class Context:
@@ -119,9 +117,9 @@ class Context:
         """
         if self._is_async:
             return self._step(name, fn, args, kwargs)
-        if name in self._wait(self._finished_steps(name)):
+        if name in self._bench.wait(self._finished_steps(name)):
             return (self._finished or {})[name]
-        return self._wait(self._bench.record_step(name, _result(name, fn(*args, **kwargs))))
+        return self._bench.wait(self._bench.record_step(name, _result(name, fn(*args, **kwargs))))
 
     def extend(self, lease: Duration) -> Any:
         """Hold this event for ``lease`` from now, whatever the worker's heartbeat does.
@@ -132,7 +130,7 @@ class Context:
             LeaseLost: another worker has taken over.
         """
         extended = self._bench.extend(seconds(lease))
-        return extended if self._is_async else self._wait(extended)
+        return extended if self._is_async else self._bench.wait(extended)
 
     async def _step(
         self, name: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -155,9 +153,6 @@ class Context:
         if self._finished is None:
             self._finished = await self._bench.finished_steps()
         return self._finished
-
-    def _wait(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._bench.loop).result()
 
 
 def _result(step: str, value: Any) -> str:

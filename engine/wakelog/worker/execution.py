@@ -24,7 +24,7 @@ import logging
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import psycopg
@@ -225,7 +225,7 @@ class Execution:
 class WorkBench:
     """What one attempt works with: its connection, its steps, its lease (see wakelog.agents.context.Bench)."""
 
-    __slots__ = ("_connection", "_execution", "_unreachable", "delivery", "loop")
+    __slots__ = ("_connection", "_execution", "_unreachable", "_waited_for", "delivery")
 
     def __init__(self, execution: Execution, delivery: Delivery) -> None:
         self._execution = execution
@@ -233,7 +233,8 @@ class WorkBench:
         self._connection: Any_Connection | None = None
         self._unreachable = False
         """Whether a connection was asked for in vain."""
-        self.loop = execution.loop
+        self._waited_for: concurrent.futures.Future[Any] | None = None
+        """What a handler's thread waits for in the event loop."""
 
     def connection(self) -> Any_Connection:
         if self._connection is None:
@@ -296,8 +297,15 @@ class WorkBench:
     async def extend(self, lease: float) -> None:
         await self._execution.settling.extend(self.delivery, lease)
 
+    def wait(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Have the event loop do this, and wait for it in a handler's thread, until interrupted."""
+        self._waited_for = asyncio.run_coroutine_threadsafe(work, self._execution.loop)
+        return self._waited_for.result()
+
     async def interrupt(self) -> None:
-        """Cancel the query a sync handler may be waiting for."""
+        """Cancel what a sync handler may be waiting for: a step to be stored, a query."""
+        if self._waited_for is not None:
+            self._waited_for.cancel()
         if isinstance(self._connection, Connection):
             with contextlib.suppress(psycopg.Error):
                 await asyncio.to_thread(self._connection.cancel_safe, timeout=2.0)
