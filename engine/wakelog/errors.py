@@ -121,3 +121,8 @@ def translate(error: psycopg.Error) -> WakelogError | None:
     if isinstance(error, pg.CheckViolation) and (error.diag.schema_name or "") == "wakelog":
         return BadInput(f"{error.diag.message_primary}")
     return None
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, fit for a line of a log."""
+    return " ".join(str(error).split())

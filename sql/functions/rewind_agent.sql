@@ -25,7 +25,13 @@ begin
     end if;
     update wakelog.cursors c set position = p_position - 1 where c.agent_id = v_agent_id;
     if p_position <= v_cursor then
-        delete from wakelog.dead d where d.agent_id = v_agent_id and d.position >= p_position;
+        -- One that is locked is being retried or let go at this moment; waiting for it could be a deadlock.
+        with anew as (
+            select d.position from wakelog.dead d
+            where d.agent_id = v_agent_id and d.position >= p_position
+            for update skip locked
+        )
+        delete from wakelog.dead d using anew a where d.agent_id = v_agent_id and d.position = a.position;
         delete from wakelog.steps s
         where s.agent_id = v_agent_id and s.position >= p_position and not p_keep_steps
           and not exists (select from wakelog.deliveries d

@@ -151,7 +151,7 @@ def test_falling_asleep_races_with_appending_and_nothing_waits(
         start_workers(DAWDLING + TIMING)
         until(lambda: one(connection, ASLEEP) and one(connection, WORKERS_ASLEEP))
         chance = random.Random()
-        ends_at, appended, bursts = time.monotonic() + 8, 0, 0
+        ends_at, appended, bursts = time.monotonic() + 6, 0, 0
         while time.monotonic() < ends_at:
             for producer in chance.choices([connection, other], k=chance.choice([1, 1, 2, 3])):
                 with producer.transaction(force_rollback=chance.random() < 0.2) as transaction:

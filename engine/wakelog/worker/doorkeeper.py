@@ -37,7 +37,7 @@ from typing import Any
 import psycopg
 from psycopg import AsyncConnection
 
-from wakelog.errors import SequencerRefused, WakelogError, translate
+from wakelog.errors import SequencerRefused, WakelogError, one_line, translate
 from wakelog.postgres.connect import connect_async
 
 log = logging.getLogger("wakelog.doorkeeper")
@@ -82,7 +82,7 @@ class Doorkeeper:
                         await office.hold()
             except (psycopg.Error, WakelogError) as error:
                 translated = translate(error) if isinstance(error, psycopg.Error) else error
-                log.warning("out of office, again in %.1f s: %s", pause, str(translated or error).strip())
+                log.warning("out of office, again in %.1f s: %s", pause, one_line(translated or error))
             finally:
                 self.in_office.clear()
             await _pause(self._stopping, pause)
@@ -165,7 +165,7 @@ class Office:
             await self._ask("select set_config('lock_timeout', '200ms', false)")
             await self._ask("select wakelog.make_history_partitions()")
         except psycopg.errors.LockNotAvailable as error:
-            log.warning("no history partitions made: %s", str(error).strip())
+            log.warning("no history partitions made: %s", one_line(error))
             self._next_housekeeping = now + 60.0
         finally:
             await self._ask("select set_config('lock_timeout', '0', false)")

@@ -7,7 +7,7 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg import AsyncConnection
 
-from wakelog.errors import WakelogError, translate
+from wakelog.errors import WakelogError, one_line, translate
 from wakelog.worker.session import open_connection
 
 log = logging.getLogger("wakelog.worker")
@@ -39,7 +39,7 @@ class Lane:
                 except psycopg.OperationalError as error:
                     if not worth_another_try(error, self._connection):
                         raise translate(error) or error from None
-                    log.warning("trying again: %s", str(error).strip())
+                    log.warning("trying again: %s", one_line(error))
                 except psycopg.Error as error:
                     raise translate(error) or error from None
                 except WakelogError as error:  # no connection to be had

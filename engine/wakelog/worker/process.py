@@ -32,7 +32,7 @@ import psycopg
 
 from wakelog.agents.app import Wakelog
 from wakelog.agents.load import load_app
-from wakelog.errors import DatabaseUnreachable, UnknownAgent, UnknownWorker, WakelogError
+from wakelog.errors import DatabaseUnreachable, UnknownAgent, UnknownWorker, WakelogError, one_line
 from wakelog.worker.connections import HandlerConnections
 from wakelog.worker.delivery import Delivery, Held
 from wakelog.worker.execution import Execution
@@ -107,7 +107,7 @@ class Worker:
             except (psycopg.OperationalError, DatabaseUnreachable, UnknownWorker) as error:
                 if not started_once and isinstance(error, DatabaseUnreachable):
                     raise
-                log.warning("the connection was lost, starting anew in %.1f s: %s", pause, str(error).strip())
+                log.warning("the connection was lost, starting anew in %.1f s: %s", pause, one_line(error))
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self.stopping.wait(), pause)
                 pause = 0.1 if time.monotonic() - started > 10 else min(pause * 2, 5.0)
@@ -232,7 +232,7 @@ class Shift:
             except psycopg.OperationalError:
                 raise
             except psycopg.Error as error:
-                log.error("%s cannot be claimed for: %s; again in %.0f s", name, str(error).strip(), REST)
+                log.error("%s cannot be claimed for: %s; again in %.0f s", name, one_line(error), REST)
                 self.resting[name] = now + REST
                 continue
             more = more or len(deliveries) == share

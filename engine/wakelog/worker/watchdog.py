@@ -23,7 +23,7 @@ from typing import Any
 import psycopg
 from psycopg import Connection
 
-from wakelog.errors import WakelogError
+from wakelog.errors import WakelogError, one_line
 from wakelog.postgres.connect import connect
 from wakelog.worker.delivery import Delivery, Held
 from wakelog.worker.execution import TimeLimitExceeded, raise_in_thread
@@ -103,7 +103,7 @@ class Watchdog(threading.Thread):
                 ],
             )
         except (psycopg.Error, WakelogError) as error:
-            log.warning("no heartbeat: %s", str(error).strip())
+            log.warning("no heartbeat: %s", one_line(error))
             return False
         self.held_until = sent_at + self._lease
         return True
@@ -135,7 +135,7 @@ class Watchdog(threading.Thread):
                 ],
             )  # fmt: skip
         except (psycopg.Error, WakelogError) as error:
-            log.warning("the failure was not recorded: %s", str(error).strip())
+            log.warning("the failure was not recorded: %s", one_line(error))
 
     def _ask(self, query: Any, parameters: list[Any]) -> None:
         if self._connection is None or self._connection.closed:
