@@ -13,7 +13,15 @@ declare
     v_agent_id integer := wakelog.agent_id(p_agent);
     v_now timestamptz := wakelog.clock();
     v_acked bigint[];
+    v_keys text[];
 begin
+    if exists (select from wakelog.agents a where a.id = v_agent_id and a.ordered_by is not null) then
+        -- In the order in which a claim locks the first of each line (wakelog.busy_keys).
+        perform from wakelog.deliveries d
+        where d.agent_id = v_agent_id and d.position = any (p_positions)
+        order by d.position
+        for update;
+    end if;
     with acked as (
         delete from wakelog.deliveries d
         using unnest(p_positions, p_attempts) as p (position, attempt)
@@ -30,7 +38,11 @@ begin
         from acked k
         where (select a.keeps_history from wakelog.agents a where a.id = v_agent_id)
     )
-    select array_agg(k.position) into v_acked from acked k;
+    select array_agg(k.position), array_agg(k.key) filter (where k.key is not null) into v_acked, v_keys
+    from acked k;
+    if v_keys is not null then
+        perform wakelog.step_forward(v_agent_id, v_keys);
+    end if;
 
     if p_events <> '[]' then
         perform wakelog.emit(p_agent, (

@@ -10,7 +10,7 @@ begin
     select string_agg(k.key, ', ') into v_unknown
     from jsonb_object_keys(p_options) as k (key)
     where k.key not in ('types', 'sources', 'metadata', 'payload_path', 'timeout', 'max_attempts',
-                        'max_stalled', 'backoff', 'concurrency', 'history', 'start');
+                        'max_stalled', 'backoff', 'concurrency', 'ordered_by', 'history', 'start');
     if v_unknown is not null then
         raise exception 'agent "%" has options that are not known: %', p_name, v_unknown
             using errcode = 'WL006';
@@ -33,6 +33,11 @@ begin
                                 '{"kind": "exponential", "delay": 1, "max": 300, "jitter": 0}');
     perform wakelog.backoff(v_agent.backoff, 1);
     v_agent.concurrency := (p_options ->> 'concurrency')::integer;
+    v_agent.ordered_by := p_options ->> 'ordered_by';
+    if v_agent.ordered_by !~ '^(stream|correlation|source|(metadata|payload)(\.[^.]+)+)$' then
+        raise exception 'agent "%" is ordered by stream, correlation, source, metadata.<path> or payload.<path>, found "%"',
+            p_name, v_agent.ordered_by using errcode = 'WL006';
+    end if;
     v_agent.keeps_history := coalesce((p_options ->> 'history')::boolean, true);
     return v_agent;
 end

@@ -20,6 +20,10 @@ begin
         attempts = excluded.attempts, stalled = excluded.stalled, reason = excluded.reason,
         error = excluded.error, failures = excluded.failures, died_at = excluded.died_at;
 
+    if p_delivery.key is not null then
+        perform wakelog.step_forward(p_agent.id, array[p_delivery.key]);
+    end if;
+
     perform wakelog.emit(p_agent.name, jsonb_build_array(jsonb_build_object(
         'position', p_delivery.position,
         -- Buried once each time, since the delivery's row goes; a second death is told again.

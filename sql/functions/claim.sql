@@ -36,7 +36,11 @@ begin
         v_room := v_room - cardinality(v_late);
     end if;
     if v_room > 0 then
-        v_fresh := wakelog.claim_fresh(v_agent, v_cursor, p_worker, v_room, v_now, p_lease);
+        if v_agent.ordered_by is null then
+            v_fresh := wakelog.claim_fresh(v_agent, v_cursor, p_worker, v_room, v_now, p_lease);
+        else
+            v_fresh := wakelog.claim_in_order(v_agent, v_cursor, p_worker, v_room, v_now, p_lease);
+        end if;
     end if;
 
     return query

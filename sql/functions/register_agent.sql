@@ -2,7 +2,7 @@
 --
 -- p_options, all of them optional but types: types, sources (arrays of patterns), metadata (an object the
 -- event's metadata must contain), payload_path (a jsonpath predicate), timeout (seconds), max_attempts,
--- max_stalled, backoff (see wakelog.backoff), concurrency, history (boolean),
+-- max_stalled, backoff (see wakelog.backoff), concurrency, ordered_by, history (boolean),
 -- start: "now" (the default: events committed from here on), "beginning", a position (number: the first
 -- one wanted), or a time (text).
 --
@@ -24,11 +24,12 @@ begin
 
     insert into wakelog.agents as a (
         name, types, sources, metadata, payload_path, type_regex, source_regex, timeout, max_attempts,
-        max_stalled, backoff, concurrency, keeps_history
+        max_stalled, backoff, concurrency, ordered_by, keeps_history
     ) values (
         v_agent.name, v_agent.types, v_agent.sources, v_agent.metadata, v_agent.payload_path,
         v_agent.type_regex, v_agent.source_regex, v_agent.timeout, v_agent.max_attempts,
-        v_agent.max_stalled, v_agent.backoff, v_agent.concurrency, v_agent.keeps_history
+        v_agent.max_stalled, v_agent.backoff, v_agent.concurrency, v_agent.ordered_by,
+        v_agent.keeps_history
     )
     on conflict (name) do update set
         types = excluded.types, sources = excluded.sources, metadata = excluded.metadata,
@@ -36,6 +37,7 @@ begin
         source_regex = excluded.source_regex, timeout = excluded.timeout,
         max_attempts = excluded.max_attempts, max_stalled = excluded.max_stalled,
         backoff = excluded.backoff, concurrency = excluded.concurrency,
+        ordered_by = excluded.ordered_by,
         keeps_history = excluded.keeps_history, updated_at = clock_timestamp()
     returning a.* into v_agent;
 

@@ -43,6 +43,6 @@ begin
                           case when octet_length(v_worker.agents) < 7500 then v_worker.agents else '' end);
     end loop;
     return (select min(d.available_at) from wakelog.deliveries d
-            where d.worker is null and d.available_at > wakelog.clock());
+            where d.worker is null and d.available_at > wakelog.clock() and d.available_at < 'infinity');
 end
 $$;

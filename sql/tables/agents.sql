@@ -12,6 +12,8 @@ create table wakelog.agents (
     sources text[],
     metadata jsonb,
     payload_path jsonpath,
+    -- What orders its work: stream, correlation, source, metadata.<path> or payload.<path>; null for nothing.
+    ordered_by text,
     -- Derived from types and sources when the agent is registered; null means all.
     type_regex text,
     source_regex text,

@@ -4,6 +4,8 @@
 -- worker is null while a delivery waits. available_at says when it may next be claimed: the end of the
 -- lease while a worker has it, the time of the next try while it waits.
 -- (worker, attempt) fences: whoever does not hold both can change nothing.
+-- key is what an ordered agent's work is ordered by: of the rows of one key, only the first may be with a
+-- worker or wait for a time; the others stand in line behind it, available at infinity.
 -- attempt counts claims that were not given back; stalled, those that ended with no word from the worker.
 create table wakelog.deliveries (
     agent_id integer not null,
@@ -15,6 +17,7 @@ create table wakelog.deliveries (
     claimed_at timestamptz not null,
     first_claimed_at timestamptz not null,
     failures jsonb,
+    key text,
     constraint deliveries_one_per_agent_and_event primary key (agent_id, position)
 ) with (
     fillfactor = 70,
@@ -25,4 +28,8 @@ create table wakelog.deliveries (
 create index deliveries_by_availability on wakelog.deliveries (agent_id, available_at);
 
 -- When the next postponed delivery is due.
-create index deliveries_waiting on wakelog.deliveries (available_at) where worker is null;
+create index deliveries_waiting on wakelog.deliveries (available_at)
+where worker is null and available_at < 'infinity';
+
+-- The line of each key.
+create index deliveries_in_line on wakelog.deliveries (agent_id, key, position) where key is not null;

@@ -5,7 +5,8 @@ select a.name as agent,
        e.id as event_id,
        e.type,
        coalesce(e.correlation_id, e.id::text) as correlation_id,
-       case when d.worker is null then 'waiting'
+       case when d.available_at = 'infinity' then 'in_line'
+            when d.worker is null then 'waiting'
             when d.available_at <= wakelog.clock() then 'lease_over'
             else 'running' end as state,
        d.attempt,
@@ -14,7 +15,7 @@ select a.name as agent,
        w.name as worker_name,
        d.claimed_at,
        wakelog.clock() - d.claimed_at as since_claim,
-       d.available_at,
+       nullif(d.available_at, 'infinity') as available_at,
        d.failures -> -1 ->> 'error' as last_error
 from wakelog.deliveries d
 join wakelog.agents a on a.id = d.agent_id

@@ -35,6 +35,7 @@ class Wakelog:
         max_stalled: int = 10,
         backoff: Backoff = _DEFAULT_BACKOFF,
         concurrency: int | None = None,
+        ordered_by: str | None = None,
         start: Start = "now",
         history: bool = True,
     ) -> Callable[[F], F]:
@@ -54,6 +55,9 @@ class Wakelog:
             max_stalled: how often workers may die over an event before it is given up.
             backoff: how long to wait after the n-th failure.
             concurrency: at most so many at once, over all workers; None for as many as they have room.
+            ordered_by: work with the same "stream", "correlation", "source", "metadata.<path>" or
+                "payload.<path>" is done one at a time and in the order of the log, over all workers; work with
+                another value goes on meanwhile, work without one any time. None for no order.
             start: where a new agent begins. Counts the first time only; later: ``wakelog agents rewind``.
             history: whether finished deliveries leave a row in the history.
 
@@ -67,7 +71,7 @@ class Wakelog:
             self.agents[name] = define(
                 name, handler, on=on, source=source, metadata=metadata, where=where, timeout=timeout,
                 max_attempts=max_attempts, max_stalled=max_stalled, backoff=backoff,
-                concurrency=concurrency, start=start, history=history,
+                concurrency=concurrency, ordered_by=ordered_by, start=start, history=history,
             )  # fmt: skip
             return handler
 

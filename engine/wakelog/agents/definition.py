@@ -12,6 +12,7 @@ from wakelog.errors import BadInput
 Handler = Callable[..., Awaitable[Any]] | Callable[..., Any]
 
 _NAME = re.compile(r"[A-Za-z0-9_:=-]+(\.[A-Za-z0-9_:=-]+)*")
+_ORDER = re.compile(r"stream|correlation|source|(metadata|payload)(\.[^.]+)+")
 _PATTERN_WORD = re.compile(r"[^\s.*#]+|\*|#")
 
 
@@ -31,6 +32,7 @@ class AgentDefinition:
     max_stalled: int
     backoff: Backoff
     concurrency: int | None
+    ordered_by: str | None
     start: Start
     history: bool
 
@@ -47,6 +49,7 @@ class AgentDefinition:
             "max_stalled": self.max_stalled,
             "backoff": rule.rule(),
             "concurrency": self.concurrency,
+            "ordered_by": self.ordered_by,
             "history": self.history,
             "start": start_option(self.start),
         }
@@ -69,6 +72,7 @@ def define(
     max_stalled: int,
     backoff: Backoff,
     concurrency: int | None,
+    ordered_by: str | None,
     start: Start,
     history: bool,
 ) -> AgentDefinition:
@@ -93,6 +97,8 @@ def define(
     expect(_at_least(1, max_attempts), "max_attempts of 1 or more", max_attempts)
     expect(_at_least(0, max_stalled), "max_stalled of 0 or more", max_stalled)
     expect(concurrency is None or _at_least(1, concurrency), "concurrency of 1 or more, or None", concurrency)
+    expect(ordered_by is None or (_is_a(str, ordered_by) and bool(_ORDER.fullmatch(ordered_by))),
+           'ordered_by "stream", "correlation", "source", "metadata.<path>" or "payload.<path>"', ordered_by)  # fmt: skip
     expect(isinstance(backoff, Fixed | Exponential) or callable(backoff),
            "a backoff of Fixed, Exponential or a function", backoff)  # fmt: skip
     expect(callable(handler), "a function as the handler", handler)
@@ -104,7 +110,8 @@ def define(
     definition = AgentDefinition(
         name=name, handler=handler, is_async=inspect.iscoroutinefunction(handler), types=types,
         sources=sources, metadata=metadata, where=where, timeout=limit, max_attempts=max_attempts,
-        max_stalled=max_stalled, backoff=backoff, concurrency=concurrency, start=start, history=history,
+        max_stalled=max_stalled, backoff=backoff, concurrency=concurrency, ordered_by=ordered_by,
+        start=start, history=history,
     )  # fmt: skip
     try:
         definition.options()

@@ -90,7 +90,7 @@ class Held:
         with self._lock:
             for delivery in deliveries:
                 self._deliveries.pop(delivery, None)
-        if any(delivery.agent.concurrency is not None for delivery in deliveries):
+        if any(d.agent.concurrency is not None or d.agent.ordered_by is not None for d in deliveries):
             self.made_room = True
             self.stir.set()
 

@@ -1,0 +1,21 @@
+-- Let the first in line of each of these keys be claimed, if it stood behind another until now. Sees what is
+-- committed at this moment, so the transaction must be one that reads committed data.
+create or replace function wakelog.step_forward(p_agent_id integer, p_keys text[]) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        raise exception 'an ordered agent''s work is finished at isolation level read committed, found %',
+            current_setting('transaction_isolation') using errcode = 'WL006';
+    end if;
+    update wakelog.deliveries d set available_at = wakelog.clock()
+    from (select distinct unnest(p_keys) as key) k
+    cross join lateral (
+        select x.position from wakelog.deliveries x
+        where x.agent_id = p_agent_id and x.key = k.key
+        order by x.position limit 1
+    ) f
+    where d.agent_id = p_agent_id and d.position = f.position and d.available_at = 'infinity';
+end
+$$;
