@@ -37,6 +37,12 @@ async def handler(event: Any, ctx: Any) -> None: ...
         ({"max_attempts": "5"}, "max_attempts of 1 or more", "'5'"),
         ({"max_stalled": -1}, "max_stalled of 0 or more", "-1"),
         ({"concurrency": 0}, "concurrency of 1 or more, or None", "0"),
+        (
+            {"ordered_by": "payload"},
+            "ordered_by stream, correlation, source, metadata.<path> or payload.<path>",
+            "'payload'",
+        ),
+        ({"ordered_by": 3}, "ordered_by stream, correlation", "3"),
         ({"backoff": 5}, "a backoff of Fixed, Exponential or a function", "5"),
         ({"backoff": Fixed("soon")}, "a duration such as 30", "'soon'"),
         ({"start": "yesterday"}, 'start to be "now", "beginning", a position or a datetime', "'yesterday'"),
@@ -50,8 +56,8 @@ def test_it_names_the_agent_what_was_expected_and_what_was_found(
     name = option.pop("name", "tests")
     options: dict[str, Any] = {
         "handler": handler, "on": "push", "source": None, "metadata": None, "where": None, "timeout": "5m",
-        "max_attempts": 5, "max_stalled": 10, "backoff": Fixed(), "concurrency": None, "start": "now",
-        "history": True, **option,
+        "max_attempts": 5, "max_stalled": 10, "backoff": Fixed(), "concurrency": None, "ordered_by": None,
+        "start": "now", "history": True, **option,
     }  # fmt: skip
     with pytest.raises(BadInput) as refused:
         define(name, options.pop("handler"), **options)

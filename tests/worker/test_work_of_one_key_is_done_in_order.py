@@ -30,6 +30,9 @@ async def groups(event, ctx):
 """
 
 
+WAITS = "select wait_event_type = 'Lock' from pg_stat_activity where pid = %s"
+
+
 def insert(connection: Connection[Any], groups: int, events: int) -> None:
     connection.execute(
         """insert into wakelog.events (type, payload)
@@ -155,8 +158,7 @@ def test_finishing_and_adding_to_a_line_never_miss_each_other(
             looking = threading.Thread(target=lambda: found.extend(claim(claiming, "o", worker)))  # noqa: B023
             looking.start()
             if turn % 2:  # on the other turns, whoever is quicker
-                waits = "select wait_event_type = 'Lock' from pg_stat_activity where pid = %s"
-                until(lambda: one(connection, waits, claiming.info.backend_pid), every=0.001)
+                until(lambda: one(connection, WAITS, claiming.info.backend_pid), every=0.001)
             finishing.commit()
             looking.join()
             found += claim(connection, "o", worker)

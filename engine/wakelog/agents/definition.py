@@ -98,7 +98,7 @@ def define(
     expect(_at_least(0, max_stalled), "max_stalled of 0 or more", max_stalled)
     expect(concurrency is None or _at_least(1, concurrency), "concurrency of 1 or more, or None", concurrency)
     expect(ordered_by is None or (_is_a(str, ordered_by) and bool(_ORDER.fullmatch(ordered_by))),
-           'ordered_by "stream", "correlation", "source", "metadata.<path>" or "payload.<path>"', ordered_by)  # fmt: skip
+           "ordered_by stream, correlation, source, metadata.<path> or payload.<path>", ordered_by)  # fmt: skip
     expect(isinstance(backoff, Fixed | Exponential) or callable(backoff),
            "a backoff of Fixed, Exponential or a function", backoff)  # fmt: skip
     expect(callable(handler), "a function as the handler", handler)
