@@ -14,7 +14,7 @@ Run it with ``wakelog worker module:app``. Any application, in any language, wak
 
 from wakelog.agents.app import Wakelog
 from wakelog.agents.context import Context
-from wakelog.agents.options import Backoff, Exponential, Fixed
+from wakelog.agents.options import Backoff, Exponential, Fixed, Rate
 from wakelog.errors import (
     AppendOnly,
     BadInput,
@@ -48,6 +48,7 @@ __all__ = [
     "GiveBack",
     "LeaseLost",
     "NewEvent",
+    "Rate",
     "RetryAfter",
     "SchemaMismatch",
     "UnknownAgent",

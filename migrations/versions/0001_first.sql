@@ -156,10 +156,19 @@ create table wakelog.agents (
     backoff jsonb not null default '{"kind": "exponential", "delay": 1, "max": 300, "jitter": 0}',
     concurrency integer
         constraint agents_concurrency_is_positive check (concurrency > 0),
+    -- At most rate_count starts in any rate_window.
+    rate_count integer
+        constraint agents_rate_is_positive check (rate_count > 0),
+    rate_window interval
+        constraint agents_rate_window_is_positive check (rate_window > '0'),
+    -- How old an event may be and still be worked on.
+    expires interval
+        constraint agents_expiry_is_positive check (expires > '0'),
     keeps_history boolean not null default true,
     created_at timestamptz not null default clock_timestamp(),
     updated_at timestamptz not null default clock_timestamp(),
-    paused_at timestamptz
+    paused_at timestamptz,
+    constraint agents_rate_is_whole check ((rate_count is null) = (rate_window is null))
 );
 
 -- Which types an agent's patterns come to, resolved when a type first appears or the agent changes.
@@ -170,6 +179,15 @@ create table wakelog.agent_types (
     type_id integer not null,
     constraint agent_types_once primary key (agent_id, type_id)
 );
+
+-- When work was handed out for agents that have a rate, for as long as their window looks back.
+create table wakelog.starts (
+    agent_id integer not null
+        constraint starts_of_an_agent references wakelog.agents on delete cascade,
+    started_at timestamptz not null
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
+
+create index starts_by_time on wakelog.starts (agent_id, started_at);
 
 -- How far each agent has claimed: everything it wants at or below position has been handed out.
 -- A claim locks this row, so one claim per agent runs at a time.
@@ -217,15 +235,15 @@ where worker is null and available_at < 'infinity';
 -- The line of each key.
 create index deliveries_in_line on wakelog.deliveries (agent_id, key, position) where key is not null;
 
--- Deliveries given up: every attempt failed, the handler said not to try again, or workers kept dying
--- over it. They wait here for a person (wakelog dead list | retry | discard).
+-- Deliveries given up: every attempt failed, the handler said not to try again, workers kept dying
+-- over it, or it had become too old. They wait here for a person (wakelog dead list | retry | discard).
 create table wakelog.dead (
     agent_id integer not null,
     position bigint not null,
     attempts integer not null,
     stalled integer not null,
     reason text not null
-        constraint dead_for_a_known_reason check (reason in ('max_attempts', 'do_not_retry', 'stalled')),
+        constraint dead_for_a_known_reason check (reason in ('max_attempts', 'do_not_retry', 'stalled', 'expired')),
     error text,
     failures jsonb,
     first_claimed_at timestamptz not null,

@@ -10,7 +10,7 @@ begin
     select string_agg(k.key, ', ') into v_unknown
     from jsonb_object_keys(p_options) as k (key)
     where k.key not in ('types', 'sources', 'metadata', 'payload_path', 'timeout', 'max_attempts',
-                        'max_stalled', 'backoff', 'concurrency', 'ordered_by', 'history', 'start');
+                        'max_stalled', 'backoff', 'concurrency', 'ordered_by', 'rate', 'expires', 'history', 'start');
     if v_unknown is not null then
         raise exception 'agent "%" has options that are not known: %', p_name, v_unknown
             using errcode = 'WL006';
@@ -38,6 +38,9 @@ begin
         raise exception 'agent "%" is ordered by stream, correlation, source, metadata.<path> or payload.<path>, found "%"',
             p_name, v_agent.ordered_by using errcode = 'WL006';
     end if;
+    v_agent.rate_count := (p_options #>> '{rate,count}')::integer;
+    v_agent.rate_window := make_interval(secs => (p_options #>> '{rate,window}')::double precision);
+    v_agent.expires := make_interval(secs => (p_options ->> 'expires')::double precision);
     v_agent.keeps_history := coalesce((p_options ->> 'history')::boolean, true);
     return v_agent;
 end

@@ -31,6 +31,9 @@ begin
     if v_agent.concurrency is not null then
         v_room := least(v_room, v_agent.concurrency - wakelog.running(v_agent.id, v_now));
     end if;
+    if v_agent.rate_count is not null then
+        v_room := least(v_room, wakelog.pace(v_agent, v_now));
+    end if;
     if v_room > 0 then
         v_late := wakelog.claim_late(v_agent, p_worker, v_room, v_now, p_lease);
         v_room := v_room - cardinality(v_late);
@@ -41,6 +44,13 @@ begin
         else
             v_fresh := wakelog.claim_in_order(v_agent, v_cursor, p_worker, v_room, v_now, p_lease);
         end if;
+    end if;
+    if v_agent.expires is not null then
+        v_late := wakelog.bury_expired(v_agent, v_late, v_now);
+        v_fresh := wakelog.bury_expired(v_agent, v_fresh, v_now);
+    end if;
+    if v_agent.rate_count is not null then
+        perform wakelog.keep_pace(v_agent, v_now, cardinality(v_late || v_fresh));
     end if;
 
     return query

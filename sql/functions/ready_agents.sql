@@ -13,5 +13,6 @@ begin atomic
       and (wakelog.has_fresh(a, c.position)
            or exists (select from wakelog.deliveries d
                       where d.agent_id = a.id and d.available_at <= wakelog.clock()))
+      and (a.rate_count is null or wakelog.pace(a, wakelog.clock()) > 0)
       and (a.concurrency is null or wakelog.running(a.id, wakelog.clock()) < a.concurrency);
 end;

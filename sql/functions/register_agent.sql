@@ -2,12 +2,13 @@
 --
 -- p_options, all of them optional but types: types, sources (arrays of patterns), metadata (an object the
 -- event's metadata must contain), payload_path (a jsonpath predicate), timeout (seconds), max_attempts,
--- max_stalled, backoff (see wakelog.backoff), concurrency, ordered_by, history (boolean),
+-- max_stalled, backoff (see wakelog.backoff), concurrency, ordered_by,
+-- rate ({"count": n, "window": seconds}), expires (seconds), history (boolean),
 -- start: "now" (the default: events committed from here on), "beginning", a position (number: the first
 -- one wanted), or a time (text).
 --
--- A transaction of its own, please: it holds the sequencer's lock to its commit, so that a type appearing at this moment is not missed; and
--- sequences first, so that "now" is now.
+-- A transaction of its own, please: it holds the sequencer's lock to its commit, so that a type appearing at
+-- this moment is not missed; and sequences first, so that "now" is now.
 create or replace function wakelog.register_agent(p_name text, p_options jsonb) returns integer
 language plpgsql
 security definer
@@ -24,12 +25,13 @@ begin
 
     insert into wakelog.agents as a (
         name, types, sources, metadata, payload_path, type_regex, source_regex, timeout, max_attempts,
-        max_stalled, backoff, concurrency, ordered_by, keeps_history
+        max_stalled, backoff, concurrency, ordered_by, rate_count, rate_window,
+        expires, keeps_history
     ) values (
         v_agent.name, v_agent.types, v_agent.sources, v_agent.metadata, v_agent.payload_path,
         v_agent.type_regex, v_agent.source_regex, v_agent.timeout, v_agent.max_attempts,
         v_agent.max_stalled, v_agent.backoff, v_agent.concurrency, v_agent.ordered_by,
-        v_agent.keeps_history
+        v_agent.rate_count, v_agent.rate_window, v_agent.expires, v_agent.keeps_history
     )
     on conflict (name) do update set
         types = excluded.types, sources = excluded.sources, metadata = excluded.metadata,
@@ -37,7 +39,8 @@ begin
         source_regex = excluded.source_regex, timeout = excluded.timeout,
         max_attempts = excluded.max_attempts, max_stalled = excluded.max_stalled,
         backoff = excluded.backoff, concurrency = excluded.concurrency,
-        ordered_by = excluded.ordered_by,
+        ordered_by = excluded.ordered_by, rate_count = excluded.rate_count,
+        rate_window = excluded.rate_window, expires = excluded.expires,
         keeps_history = excluded.keeps_history, updated_at = clock_timestamp()
     returning a.* into v_agent;
 

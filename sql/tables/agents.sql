@@ -26,8 +26,17 @@ create table wakelog.agents (
     backoff jsonb not null default '{"kind": "exponential", "delay": 1, "max": 300, "jitter": 0}',
     concurrency integer
         constraint agents_concurrency_is_positive check (concurrency > 0),
+    -- At most rate_count starts in any rate_window.
+    rate_count integer
+        constraint agents_rate_is_positive check (rate_count > 0),
+    rate_window interval
+        constraint agents_rate_window_is_positive check (rate_window > '0'),
+    -- How old an event may be and still be worked on.
+    expires interval
+        constraint agents_expiry_is_positive check (expires > '0'),
     keeps_history boolean not null default true,
     created_at timestamptz not null default clock_timestamp(),
     updated_at timestamptz not null default clock_timestamp(),
-    paused_at timestamptz
+    paused_at timestamptz,
+    constraint agents_rate_is_whole check ((rate_count is null) = (rate_window is null))
 );

@@ -10,6 +10,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from wakelog import Wakelog
+
 ROOT = Path(__file__).parents[2]
 WAKELOG = str(Path(sys.executable).with_name("wakelog"))
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md")),
@@ -65,3 +67,15 @@ def test_the_readmes_agent_runs_as_it_stands(database: str, tmp_path: Path) -> N
     finally:
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(60) == 0
+
+
+@pytest.mark.parametrize(
+    "page", sorted((ROOT / "docs" / "delivery").glob("*.md")), ids=lambda page: str(page.name)
+)
+def test_the_program_that_ends_a_page_is_one(page: Path) -> None:
+    *_, program = re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
+    names: dict[str, object] = {}
+    exec(compile(program, page.name, "exec"), names)
+    app = names["app"]
+    assert isinstance(app, Wakelog)
+    assert app.agents

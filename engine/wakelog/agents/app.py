@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from wakelog.agents.definition import AgentDefinition, Handler, define
-from wakelog.agents.options import Backoff, Duration, Exponential, Start
+from wakelog.agents.options import Backoff, Duration, Exponential, Rate, Start
 from wakelog.errors import BadInput
 
 F = TypeVar("F", bound=Handler)
@@ -36,6 +36,8 @@ class Wakelog:
         backoff: Backoff = _DEFAULT_BACKOFF,
         concurrency: int | None = None,
         ordered_by: str | None = None,
+        rate: str | Rate | None = None,
+        expires: Duration | None = None,
         start: Start = "now",
         history: bool = True,
     ) -> Callable[[F], F]:
@@ -58,6 +60,9 @@ class Wakelog:
             ordered_by: work with the same "stream", "correlation", "source", "metadata.<path>" or
                 "payload.<path>" is done one at a time and in the order of the log, over all workers; work with
                 another value goes on meanwhile, work without one any time. None for no order.
+            rate: at most so many starts in any window, over all workers: "10/s", "100/m", "3/30s".
+            expires: how long after its place in the log an event may still be worked on; after that it is
+                given up, with the reason "expired".
             start: where a new agent begins. Counts the first time only; later: ``wakelog agents rewind``.
             history: whether finished deliveries leave a row in the history.
 
@@ -71,7 +76,8 @@ class Wakelog:
             self.agents[name] = define(
                 name, handler, on=on, source=source, metadata=metadata, where=where, timeout=timeout,
                 max_attempts=max_attempts, max_stalled=max_stalled, backoff=backoff,
-                concurrency=concurrency, ordered_by=ordered_by, start=start, history=history,
+                concurrency=concurrency, ordered_by=ordered_by, rate=rate, expires=expires,
+                start=start, history=history,
             )  # fmt: skip
             return handler
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wakelog.agents.options import Backoff, Duration, Exponential, Fixed, Start, seconds, start_option
+from wakelog.agents.options import Backoff, Duration, Exponential, Fixed, Rate, Start, seconds, start_option
 from wakelog.errors import BadInput
 
 Handler = Callable[..., Awaitable[Any]] | Callable[..., Any]
@@ -33,8 +33,15 @@ class AgentDefinition:
     backoff: Backoff
     concurrency: int | None
     ordered_by: str | None
+    rate: Rate | None
+    expires: float | None
     start: Start
     history: bool
+
+    @property
+    def finishing_makes_room(self) -> bool:
+        """Whether a finished delivery may be what the next one has waited for."""
+        return self.concurrency is not None or self.ordered_by is not None or self.rate is not None
 
     def options(self) -> dict[str, object]:
         """As the database reads them (``wakelog.register_agent``)."""
@@ -50,6 +57,8 @@ class AgentDefinition:
             "backoff": rule.rule(),
             "concurrency": self.concurrency,
             "ordered_by": self.ordered_by,
+            "rate": self.rate.rule() if self.rate is not None else None,
+            "expires": self.expires,
             "history": self.history,
             "start": start_option(self.start),
         }
@@ -73,6 +82,8 @@ def define(
     backoff: Backoff,
     concurrency: int | None,
     ordered_by: str | None,
+    rate: str | Rate | None,
+    expires: Duration | None,
     start: Start,
     history: bool,
 ) -> AgentDefinition:
@@ -104,14 +115,17 @@ def define(
     expect(callable(handler), "a function as the handler", handler)
     try:
         limit = seconds(timeout)
+        paced = None if rate is None else Rate.of(rate)
+        longest = None if expires is None else seconds(expires)
     except BadInput as error:
         raise BadInput(f'agent "{name}": {error}') from None
+    expect(longest is None or longest > 0, "expires of more than 0 seconds, or None", expires)
     expect(limit > 0, "a timeout greater than 0 seconds", timeout)
     definition = AgentDefinition(
         name=name, handler=handler, is_async=inspect.iscoroutinefunction(handler), types=types,
         sources=sources, metadata=metadata, where=where, timeout=limit, max_attempts=max_attempts,
         max_stalled=max_stalled, backoff=backoff, concurrency=concurrency, ordered_by=ordered_by,
-        start=start, history=history,
+        rate=paced, expires=longest, start=start, history=history,
     )  # fmt: skip
     try:
         definition.options()

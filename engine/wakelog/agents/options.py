@@ -74,6 +74,31 @@ class Exponential:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most ``count`` starts in any ``window`` (seconds, or text such as "1m")."""
+
+    count: int
+    window: Duration = 1
+
+    @classmethod
+    def of(cls, given: "str | Rate") -> "Rate":
+        """A rate as a person writes it: ``"10/s"``, ``"100/m"``, ``"5000/h"``, ``"3/30s"``."""
+        if isinstance(given, Rate):
+            return given
+        count, slash, window = given.partition("/")
+        if not slash or not count.strip().isdecimal() or not window.strip():
+            raise BadInput(f'expected a rate such as "10/s", "100/m" or "3/30s", found {given!r}')
+        window = window.strip()
+        return cls(int(count), window if window[0].isdigit() else f"1{window}")
+
+    def rule(self) -> dict[str, object]:
+        """As the database reads it."""
+        if self.count < 1 or seconds(self.window) <= 0:
+            raise BadInput(f"expected a rate of 1 or more in a window above 0 s, found {self}")
+        return {"count": self.count, "window": seconds(self.window)}
+
+
 Backoff = Fixed | Exponential | Callable[[int], Duration]
 """A rule, or a function of the number of failures so far (from 1) that returns the time to wait."""
 

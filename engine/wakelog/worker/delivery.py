@@ -24,7 +24,7 @@ class Delivery:
     attempt: int
     stalled: int
     claimed_at: float
-    """When it was claimed, on the monotonic clock."""
+    """When it was claimed, or a little earlier, on the monotonic clock."""
     started_at: float | None = None
     task: "asyncio.Task[Any] | None" = None
     threads: set[int] = field(default_factory=set[int])
@@ -44,10 +44,10 @@ class Delivery:
         return self.attempt - self.stalled
 
     @classmethod
-    def from_row(cls, agent: AgentDefinition, row: tuple[Any, ...]) -> "Delivery":
-        """The delivery of a row of wakelog.claimed."""
+    def from_row(cls, agent: AgentDefinition, row: tuple[Any, ...], asked_at: float) -> "Delivery":
+        """The delivery of a row of wakelog.claimed, asked for at that time on the monotonic clock."""
         event = Event.from_row((row[0], *row[EVENT_FROM:EVENT_UPTO]))
-        return cls(agent, event, row[0], row[1], row[2], time.monotonic())
+        return cls(agent, event, row[0], row[1], row[2], asked_at)
 
     def begin(self) -> None:
         """The handler starts, and its time with it; what blocked others before is no excuse."""
@@ -90,7 +90,7 @@ class Held:
         with self._lock:
             for delivery in deliveries:
                 self._deliveries.pop(delivery, None)
-        if any(d.agent.concurrency is not None or d.agent.ordered_by is not None for d in deliveries):
+        if any(d.agent.finishing_makes_room for d in deliveries):
             self.made_room = True
             self.stir.set()
 

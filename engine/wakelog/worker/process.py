@@ -51,6 +51,8 @@ AHEAD = 0.05
 """Seconds of work, at the speed seen so far, that a worker claims ahead of its slots."""
 LAST_WORDS = 10.0
 """Seconds a worker that ends tries to reach the database."""
+PROMPTLY = 0.04
+"""Seconds from the claim in which work of an agent with a rate must start; the claim counts on 0.05."""
 REST = 5.0
 """Seconds for which an agent is left alone when claiming for it fails."""
 REPLACE = 75
@@ -218,6 +220,11 @@ class Shift:
         random.shuffle(names)  # so that none is always the last
         for left, name in zip(range(len(names), 0, -1), names, strict=True):
             share = -(-room // left)
+            if self.agents[name].rate is not None:
+                # What is claimed must start at once. Finishing something stirs the sleeper (Held.drop).
+                share = min(share, self.worker.slots - len(self.queue) - len(self.running))
+                if share <= 0:
+                    continue
             if share <= 0:
                 more = True
                 continue
@@ -274,8 +281,11 @@ class Shift:
             if time.monotonic() >= max(delivery.claimed_at + self.worker.lease, self.watchdog.held_until):
                 self.held.drop([delivery])  # the lease ran out while this process could not run
                 continue
-            self.running.add(delivery)
             started = time.monotonic()
+            if delivery.agent.rate is not None and started - delivery.claimed_at > PROMPTLY:
+                await self._give_back([delivery])  # too late to keep the pace
+                continue
+            self.running.add(delivery)
             try:
                 await self.execution.run(delivery)
             finally:

@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -79,6 +80,7 @@ class Session:
 
     async def claim(self, agent: AgentDefinition, limit: int) -> list[Delivery]:
         """Up to ``limit`` deliveries of one agent."""
+        asked_at = time.monotonic()
         cursor = self.connection.cursor(binary=True)
         try:
             await cursor.execute(
@@ -87,7 +89,7 @@ class Session:
             )
         except psycopg.Error as error:
             raise translate(error) or error from None
-        return [Delivery.from_row(agent, row) for row in await cursor.fetchall()]
+        return [Delivery.from_row(agent, row, asked_at) for row in await cursor.fetchall()]
 
     async def ready_agents(self, names: list[str]) -> list[str]:
         """Those of the agents for which a claim may find something."""
