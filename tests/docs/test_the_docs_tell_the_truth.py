@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -72,10 +73,9 @@ def test_the_readmes_agent_runs_as_it_stands(database: str, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "page", sorted((ROOT / "docs" / "delivery").glob("*.md")), ids=lambda page: str(page.name)
 )
-def test_the_program_that_ends_a_page_is_one(page: Path) -> None:
+def test_the_program_that_ends_a_page_is_one(page: Path, tmp_path: Path) -> None:
     *_, program = re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
-    names: dict[str, object] = {}
-    exec(compile(program, page.name, "exec"), names)
-    app = names["app"]
+    (tmp_path / "program.py").write_text(program)
+    app = runpy.run_path(str(tmp_path / "program.py"))["app"]
     assert isinstance(app, Wakelog)
     assert app.agents
