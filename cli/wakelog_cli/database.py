@@ -1,6 +1,7 @@
 """Which database a command talks to, and the connection to it."""
 
 import os
+import shutil
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,6 +28,18 @@ def private_folder() -> Path | None:
         except OSError:
             continue
     return None
+
+
+def psql_program() -> str:
+    """psql, or where that is not on the path, the one that came with the private server."""
+    if shutil.which("psql"):
+        return "psql"
+    from wakelog.postgres.binaries import all_binaries
+
+    for binaries in all_binaries():
+        if binaries.program("psql").exists():
+            return str(binaries.program("psql"))
+    return "psql"
 
 
 def is_named(given: str | None) -> bool:

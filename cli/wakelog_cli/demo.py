@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import shutil
 import signal
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 from rich_click import command
 
-from wakelog_cli.database import FOLDER, is_named, private_folder
+from wakelog_cli.database import FOLDER, is_named, private_folder, psql_program
 from wakelog_cli.failures import ExitCode, Failure
 from wakelog_cli.moments import Duration
 from wakelog_cli.options import database_option, json_option
@@ -338,7 +337,7 @@ def _next_commands(place: Place, killed: dict[str, Any] | None, screen: "Screen"
             ("wakelog --help", "what else there is"),
         ]
     else:
-        psql = f"{_psql(place)} {_address(place)}"
+        psql = f"{psql_program()} {_address(place)}"
         lines = [
             (f"wakelog tail{where}", "the log")
             if stays
@@ -351,16 +350,6 @@ def _next_commands(place: Place, killed: dict[str, Any] | None, screen: "Screen"
     screen.say("Try next, in another terminal:" if keep else "Try next:", "bold")
     for typed, why in lines:
         screen.say(f"  {typed}   # {why}")
-
-
-def _psql(place: Place) -> str:
-    """psql, or where that is not on the path, the one that came with the private server."""
-    if place.kind == "named" or shutil.which("psql"):
-        return "psql"
-    from wakelog.postgres.binaries import find_binaries
-
-    beside = find_binaries().bindir / "psql"
-    return str(beside) if beside.exists() else "psql"
 
 
 def _address(place: Place) -> str:

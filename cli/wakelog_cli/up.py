@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from rich_click import command
 
-from wakelog_cli.database import FOLDER, find_url, is_named, private_folder
+from wakelog_cli.database import FOLDER, find_url, is_named, private_folder, psql_program
 from wakelog_cli.options import database_option, json_option, worker_options
 from wakelog_cli.output import say, say_json
 from wakelog_cli.worker import run_workers
@@ -71,7 +71,7 @@ def up(
 
 def _say_what_is_there(url: str, folder: Path | None, app: str | None) -> None:
     place = f"PostgreSQL runs from {folder}" if folder else "The schema is current"
-    say(f"{place}; look inside:\n  psql {url}")
+    say(f"{place}; look inside:\n  {psql_program()} {url}")
     say("Next, in another terminal:")
     say("""  wakelog append hello '{"name": "world"}'""")
     say("  wakelog tail")

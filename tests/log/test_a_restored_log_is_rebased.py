@@ -89,7 +89,7 @@ def test_a_dump_restored_into_another_cluster_goes_on(
     ).stdout
     with ThrowawayPostgres(binaries) as other:
         subprocess.run(
-            ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", other.url()],
+            [binaries.program("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", other.url()],
             input=f"create role wakelog_writer; create role wakelog_reader; create role wakelog_worker;{dump}",
             check=True, capture_output=True, text=True,
         )  # fmt: skip

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -22,6 +21,7 @@ from wakelog.errors import BadInput, VersionConflict
 from wakelog.log.append import append, append_many
 from wakelog.log.event import Event, NewEvent
 from wakelog.log.tables import events
+from wakelog.postgres.binaries import Binaries
 
 CAUSE = UUID("0190aaaa-0000-7000-8000-000000000001")
 SAID: dict[str, Any] = {
@@ -219,10 +219,11 @@ def test_the_table_is_there_for_sqlalchemy(database: str, observer: psycopg.Conn
     assert {name for (name,) in columns} - {"xid"} == {column.name for column in events.c}
 
 
-@pytest.mark.skipif(not shutil.which("psql"), reason="needs psql")
-def test_an_insert_in_psql_is_enough(database: str, observer: psycopg.Connection[Any]) -> None:
+def test_an_insert_in_psql_is_enough(
+    binaries: Binaries, database: str, observer: psycopg.Connection[Any]
+) -> None:
     said = "insert into wakelog.events (type, payload) values ('push', '{\"after\": \"c0ffee\"}')"
-    subprocess.run(["psql", "-X", "-q", "-c", said, database], check=True, env=os.environ)
+    subprocess.run([binaries.program("psql"), "-X", "-q", "-c", said, database], check=True, env=os.environ)
     assert value(observer, "select payload ->> 'after' from wakelog.events") == "c0ffee"
 
 

@@ -17,13 +17,12 @@ from wakelog.postgres.schema import migrations_folder, require_current, status, 
 pytestmark = pytest.mark.every_postgres
 
 
-def run_psql(url: str, text: str, folder: Path) -> None:
+def run_psql(binaries: Binaries, url: str, text: str, folder: Path) -> None:
     script = folder / "upgrade.sql"
     script.write_text(text)
-    subprocess.run(["psql", "-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-f", script, url], check=True)
-
-
-needs_psql = pytest.mark.skipif(not shutil.which("psql"), reason="needs psql")
+    subprocess.run(
+        [binaries.program("psql"), "-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-f", script, url], check=True
+    )
 
 
 def test_sql_and_migrations_agree(binaries: Binaries, database: str, empty_database: str) -> None:
@@ -36,11 +35,10 @@ def test_sql_and_migrations_agree(binaries: Binaries, database: str, empty_datab
         require_current(connection)
 
 
-@needs_psql
 def test_the_printed_upgrade_does_the_same(
     binaries: Binaries, database: str, empty_database: str, tmp_path: Path
 ) -> None:
-    run_psql(empty_database, upgrade_sql(), tmp_path)
+    run_psql(binaries, empty_database, upgrade_sql(), tmp_path)
     assert status(empty_database).state == "current"
     assert dump(binaries, empty_database) == dump(binaries, database)
 
@@ -106,10 +104,9 @@ def test_text_reaches_the_database_as_it_stands(empty_database: str) -> None:
     assert traps(empty_database) == [(" :word", "100 % of %s")]
 
 
-@needs_psql
 @pytest.mark.usefixtures("second_revision")
-def test_and_as_it_stands_offline(empty_database: str, tmp_path: Path) -> None:
-    run_psql(empty_database, upgrade_sql(), tmp_path)
+def test_and_as_it_stands_offline(binaries: Binaries, empty_database: str, tmp_path: Path) -> None:
+    run_psql(binaries, empty_database, upgrade_sql(), tmp_path)
     assert traps(empty_database) == [(" :word", "100 % of %s")]
 
 
@@ -119,13 +116,12 @@ def test_step_by_step(empty_database: str) -> None:
     assert upgrade(empty_database).state == "current"
 
 
-@needs_psql
 @pytest.mark.usefixtures("second_revision")
-def test_printed_from_where_a_database_is(database: str, tmp_path: Path) -> None:
+def test_printed_from_where_a_database_is(binaries: Binaries, database: str, tmp_path: Path) -> None:
     # The template was made before there was a second revision.
     text = upgrade_sql("0001")
     assert "create table wakelog.events" not in text
     with psycopg.connect(database) as connection:
         connection.execute("update wakelog.alembic_version set version_num = '0001'")
-    run_psql(database, text, tmp_path)
+    run_psql(binaries, database, text, tmp_path)
     assert status(database).state == "current"
