@@ -15,7 +15,7 @@ def write(n): return ("insert into effects (kind, n) values (%s, %s)", n)
 async def in_async(event, ctx):
     kind = event.payload["kind"]
     connection = ctx.connection
-    assert type(connection) is psycopg.AsyncConnection and connection is ctx.connection
+    assert isinstance(connection, psycopg.AsyncConnection) and connection is ctx.connection
     if kind == "block":
         # What a psycopg user writes; it must not commit by itself.
         async with connection.transaction():
@@ -40,7 +40,7 @@ async def in_async(event, ctx):
 def in_sync(event, ctx):
     kind = event.payload["kind"]
     connection = ctx.connection
-    assert type(connection) is psycopg.Connection and connection is ctx.connection
+    assert isinstance(connection, psycopg.Connection) and connection is ctx.connection
     if kind == "block":
         with connection.transaction():
             connection.execute("insert into effects values (%s, 'sync')", [kind])

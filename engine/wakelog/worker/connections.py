@@ -1,10 +1,12 @@
 """Connections for handlers: made when a handler first asks for one, kept for the next."""
 
 import asyncio
-from typing import Any
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, LiteralString
 
 import psycopg
-from psycopg import AsyncConnection, Connection, pq
+from psycopg import AsyncConnection, AsyncTransaction, Connection, Transaction, pq
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
@@ -12,12 +14,12 @@ from psycopg.types.json import set_json_loads
 
 from wakelog.errors import DatabaseUnreachable
 from wakelog.postgres import jsonb
-from wakelog.postgres.connect import connect, safe_url
+from wakelog.postgres.connect import safe_url
 
 Any_Connection = AsyncConnection[Any] | Connection[Any]
 
 
-FORGET = """
+FORGET: LiteralString = """
     reset session authorization;
     reset all;
     select pg_catalog.pg_advisory_unlock_all();
@@ -25,6 +27,32 @@ FORGET = """
     unlisten *;
 """
 """What one handler sets is not the next one's: roles, settings, session locks, temporary tables, channels."""
+
+
+class AsyncHandlerConnection(AsyncConnection[Any]):
+    """Whose ``transaction()`` is a savepoint always: the outermost transaction is the worker's to commit."""
+
+    @asynccontextmanager
+    async def transaction(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, savepoint_name: str | None = None, force_rollback: bool = False
+    ) -> AsyncGenerator[AsyncTransaction]:
+        if self.info.transaction_status == TransactionStatus.IDLE and not self.autocommit:
+            await self.execute("select")  # psycopg begins before the first statement
+        async with super().transaction(savepoint_name, force_rollback) as transaction:
+            yield transaction
+
+
+class HandlerConnection(Connection[Any]):
+    """Whose ``transaction()`` is a savepoint always: the outermost transaction is the worker's to commit."""
+
+    @contextmanager
+    def transaction(
+        self, savepoint_name: str | None = None, force_rollback: bool = False
+    ) -> Generator[Transaction]:
+        if self.info.transaction_status == TransactionStatus.IDLE and not self.autocommit:
+            self.execute("select")
+        with super().transaction(savepoint_name, force_rollback) as transaction:
+            yield transaction
 
 
 class HandlerConnections:
@@ -47,12 +75,8 @@ class HandlerConnections:
             connection = self._idle_async.pop()
             if not connection.closed and connection.pgconn.status == pq.ConnStatus.OK:
                 return connection
-        pgconn = pq.PGconn.connect(self._conninfo())
-        if pgconn.status != pq.ConnStatus.OK:
-            reason = pgconn.get_error_message().strip()
-            raise DatabaseUnreachable(f"no connection to {safe_url(self._url)}: {reason}")
-        pgconn.nonblocking = 1
-        connection: AsyncConnection[Any] = AsyncConnection(pgconn)
+        connection = AsyncHandlerConnection(self._connect())
+        connection.pgconn.nonblocking = 1
         self._prepare(connection)
         return connection
 
@@ -62,16 +86,26 @@ class HandlerConnections:
             connection = self._idle_sync.pop()
             if not connection.closed and connection.pgconn.status == pq.ConnStatus.OK:
                 return connection
-        connection = connect(self._url, autocommit=False, application_name="wakelog handler")
+        connection = HandlerConnection(self._connect())
         self._prepare(connection)
         return connection
 
-    async def give_back(self, connection: Any_Connection) -> None:
-        """Take a connection back: what is open on it is rolled back, what was set on it forgotten."""
+    async def give_back(self, connection: Any_Connection, *, forgotten: bool) -> None:
+        """Take a connection back: what is open on it is rolled back, what was set on it forgotten.
+
+        ``forgotten`` says that this has been done, with the commit.
+        """
         if isinstance(connection, AsyncConnection):
-            await self._give_back_async(connection)
+            if not forgotten:
+                await self._forget_async(connection)
+            idle = self._idle_async
         else:
-            await asyncio.to_thread(self._give_back_sync, connection)
+            if not forgotten:
+                await asyncio.to_thread(self._forget_sync, connection)
+            idle = self._idle_sync
+        connection.row_factory = tuple_row
+        if not connection.closed:
+            idle.append(connection)  # pyright: ignore[reportArgumentType]
 
     async def close(self) -> None:
         """Close those that are idle."""
@@ -82,34 +116,33 @@ class HandlerConnections:
         self._idle_async.clear()
         self._idle_sync.clear()
 
-    async def _give_back_async(self, connection: AsyncConnection[Any]) -> None:
+    async def _forget_async(self, connection: AsyncConnection[Any]) -> None:
         try:
             if connection.info.transaction_status != TransactionStatus.IDLE:
                 await connection.rollback()
             await connection.set_autocommit(True)
             await connection.execute(FORGET)
             await connection.set_autocommit(False)
-            connection.row_factory = tuple_row
         except psycopg.Error:
             await connection.close()
-        if not connection.closed:
-            self._idle_async.append(connection)
 
-    def _give_back_sync(self, connection: Connection[Any]) -> None:
+    def _forget_sync(self, connection: Connection[Any]) -> None:
         try:
             if connection.info.transaction_status != TransactionStatus.IDLE:
                 connection.rollback()
             connection.autocommit = True
             connection.execute(FORGET)
             connection.autocommit = False
-            connection.row_factory = tuple_row
         except psycopg.Error:
             connection.close()
-        if not connection.closed:
-            self._idle_sync.append(connection)
 
-    def _conninfo(self) -> bytes:
-        return make_conninfo(self._url, connect_timeout=10, application_name="wakelog handler").encode()
+    def _connect(self) -> pq.abc.PGconn:
+        conninfo = make_conninfo(self._url, connect_timeout=10, application_name="wakelog handler")
+        pgconn = pq.PGconn.connect(conninfo.encode())
+        if pgconn.status != pq.ConnStatus.OK:
+            reason = pgconn.get_error_message().strip()
+            raise DatabaseUnreachable(f"no connection to {safe_url(self._url)}: {reason}")
+        return pgconn
 
     def _prepare(self, connection: Any_Connection) -> None:
         set_json_loads(jsonb.decode, connection)

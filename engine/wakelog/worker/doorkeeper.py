@@ -42,8 +42,10 @@ from wakelog.postgres.connect import connect_async
 
 log = logging.getLogger("wakelog.doorkeeper")
 
-GATHER = 0.002
-"""Seconds between two runs while events keep coming."""
+SHORTEST_GATHER, LONGEST_GATHER = 0.002, 0.02
+"""Seconds between two runs while events keep coming: longer, the more each run finds."""
+MANY = 10
+"""Events a run finds from which on the next may wait longer: each run costs producers' processor time."""
 SHORTEST_REFUSAL, LONGEST_REFUSAL = 0.002, 0.02
 """Seconds between two tries for the beacon."""
 SLOW_LOOK = 1.0
@@ -119,13 +121,15 @@ class Office:
         await self._connection.execute("listen wakelog")
         log.info("in office")
         refused = SHORTEST_REFUSAL
+        gather = SHORTEST_GATHER
         while not self._stopping.is_set():
             found, due_in = await self._look()
             if found is None:  # another session is sequencing, and may leave some
                 await _pause(self._stopping, LONGEST_REFUSAL)
             elif found > 0:
                 refused = SHORTEST_REFUSAL
-                await _pause(self._stopping, GATHER)
+                await _pause(self._stopping, gather)
+                gather = min(gather * 2, LONGEST_GATHER) if found >= MANY else SHORTEST_GATHER
             elif not self._listening:
                 await _pause(self._stopping, LONGEST_REFUSAL)
             elif await self._ask("select pg_try_advisory_lock(wakelog.lock_space('beacon'), 0)"):

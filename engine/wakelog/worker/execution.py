@@ -25,10 +25,10 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
-from psycopg import AsyncConnection, Connection, pq
+from psycopg import AsyncClientCursor, AsyncConnection, ClientCursor, Connection
 from psycopg.pq import TransactionStatus
 
 from wakelog.agents.context import Context
@@ -47,12 +47,18 @@ from wakelog.errors import (
 from wakelog.log.values import json_text
 from wakelog.postgres import jsonb
 from wakelog.postgres.jsonb import Unreadable
-from wakelog.worker.connections import Any_Connection, HandlerConnections
+from wakelog.worker.connections import FORGET, Any_Connection, HandlerConnections
 from wakelog.worker.delivery import Delivery
 from wakelog.worker.settling import Settling
 
 log = logging.getLogger("wakelog.worker")
 
+ACK_COMMIT_FORGET: LiteralString = f"""
+    select set_config('lock_timeout', %s, true), wakelog.ack(%s, %s, %s, %s, null, %s);
+    commit;
+    {FORGET}
+"""
+"""One round trip. Where the first statement fails, the server does not go on to the next."""
 LOCK_PATIENCE = "30s"
 """How long an acknowledgement waits for a stream that another open transaction appends to."""
 LONGEST_DELAY = 366 * 86400.0
@@ -225,12 +231,14 @@ class Execution:
 class WorkBench:
     """What one attempt works with: its connection, its steps, its lease (see wakelog.agents.context.Bench)."""
 
-    __slots__ = ("_connection", "_execution", "_unreachable", "_waited_for", "delivery")
+    __slots__ = ("_connection", "_execution", "_forgotten", "_unreachable", "_waited_for", "delivery")
 
     def __init__(self, execution: Execution, delivery: Delivery) -> None:
         self._execution = execution
         self.delivery = delivery
         self._connection: Any_Connection | None = None
+        self._forgotten = False
+        """Whether what the handler set on its connection has been forgotten with the commit."""
         self._unreachable = False
         """Whether a connection was asked for in vain."""
         self._waited_for: concurrent.futures.Future[Any] | None = None
@@ -240,12 +248,7 @@ class WorkBench:
         if self._connection is None:
             pool = self._execution.connections
             self._unreachable = True
-            connection = pool.take_async() if self.delivery.agent.is_async else pool.take_sync()
-            # So that a handler's `with connection.transaction()` is a savepoint, and commits nothing by itself.
-            begun = connection.pgconn.exec_(b"begin")
-            if begun.status != pq.ExecStatus.COMMAND_OK:
-                raise DatabaseUnreachable(f"no transaction could be begun: {begun.get_error_message()}")
-            self._connection = connection
+            self._connection = pool.take_async() if self.delivery.agent.is_async else pool.take_sync()
             self._unreachable = False
         return self._connection
 
@@ -257,7 +260,6 @@ class WorkBench:
     async def commit(self, events: str) -> None:
         """Acknowledge and commit what the handler wrote, in one round trip."""
         delivery = self.delivery
-        query = "select set_config('lock_timeout', %s, true), wakelog.ack(%s, %s, %s, %s, null, %s)"
         parameters = [
             LOCK_PATIENCE, delivery.agent.name, delivery.position, self._execution.worker, delivery.attempt, events,
         ]  # fmt: skip
@@ -266,10 +268,10 @@ class WorkBench:
         _expect_committable(connection)
         try:
             if isinstance(connection, AsyncConnection):
-                await connection.execute(query, parameters)
-                await connection.commit()
+                await AsyncClientCursor(connection).execute(ACK_COMMIT_FORGET, parameters)
             else:
-                await asyncio.to_thread(_ack_and_commit, connection, query, parameters)
+                await asyncio.to_thread(ClientCursor(connection).execute, ACK_COMMIT_FORGET, parameters)
+            self._forgotten = True
         except psycopg.Error as error:
             raise translate(error) or error from error
 
@@ -317,7 +319,7 @@ class WorkBench:
         """
         connection, self._connection = self._connection, None
         if connection is not None and not (self.delivery.threads and isinstance(connection, Connection)):
-            await self._execution.connections.give_back(connection)
+            await self._execution.connections.give_back(connection, forgotten=self._forgotten)
 
 
 def raise_in_thread(ident: int, error: type[BaseException] | None) -> None:
@@ -332,11 +334,6 @@ def _expect_committable(connection: Any_Connection) -> None:
         raise BadInput("the handler closed its connection, and with it gave up its transaction")
     if connection.info.transaction_status == TransactionStatus.INERROR:
         raise BadInput("the handler went on after an error in its transaction, which is aborted")
-
-
-def _ack_and_commit(connection: Connection[Any], query: str, parameters: list[Any]) -> None:
-    connection.execute(query, parameters)  # pyright: ignore[reportArgumentType, reportCallIssue]
-    connection.commit()
 
 
 def _expect_readable(delivery: Delivery) -> None:
