@@ -3,7 +3,6 @@
 Which PostgreSQL: --postgres or WAKELOG_TEST_POSTGRES: `installed`, `wheel`, a major version, a folder of programs.
 """
 
-import itertools
 import os
 from collections.abc import Iterator
 
@@ -12,9 +11,8 @@ import pytest
 
 from wakelog.postgres.binaries import Binaries, BinariesNotFound, find_binaries
 from wakelog.testing import ThrowawayPostgres
+from wakelog.testing.databases import fresh_database, schema_template
 
-_TEMPLATE = "wakelog_template"
-_numbers = itertools.count(1)
 _chosen = pytest.StashKey[Binaries]()
 
 
@@ -51,22 +49,24 @@ def server(binaries: Binaries) -> Iterator[ThrowawayPostgres]:
 
 
 @pytest.fixture(scope="session")
-def template(server: ThrowawayPostgres) -> str:
+def template(server: ThrowawayPostgres) -> Iterator[str]:
     """The name of a database with Wakelog's schema in it, for others to be copied from."""
-    _install_schema(server.create_database(_TEMPLATE))
-    return _TEMPLATE
+    with schema_template(server) as name:
+        yield name
 
 
 @pytest.fixture
 def database(server: ThrowawayPostgres, template: str) -> Iterator[str]:
     """The URL of a fresh database with Wakelog's schema in it."""
-    yield from _lent(server, template)
+    with fresh_database(server, template) as url:
+        yield url
 
 
 @pytest.fixture
 def empty_database(server: ThrowawayPostgres) -> Iterator[str]:
     """The URL of a fresh database with nothing in it."""
-    yield from _lent(server, "template1")
+    with fresh_database(server, "template1") as url:
+        yield url
 
 
 @pytest.fixture
@@ -75,12 +75,6 @@ def crashable_server(binaries: Binaries) -> Iterator[ThrowawayPostgres]:
     with ThrowawayPostgres(binaries, durable=True) as running:
         _install_schema(running.url())
         yield running
-
-
-def _lent(server: ThrowawayPostgres, template: str) -> Iterator[str]:
-    name = f"test_{next(_numbers)}"
-    yield server.create_database(name, template)
-    server.drop_database(name)
 
 
 def _install_schema(url: str) -> None:
