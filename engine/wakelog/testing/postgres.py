@@ -1,5 +1,6 @@
 """A PostgreSQL that lives as long as a test, or a test session, and leaves nothing behind."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -86,8 +87,17 @@ class ThrowawayPostgres(Postgresql):
         `start` brings it back on the same port, from the same data, through recovery.
         """
         server = self._running()
+        children = _children_of(server.pid)
         server.send_signal(signal.SIGQUIT)
-        server.wait(timeout=30)
+        try:
+            server.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            # Something hangs in it, a disk perhaps. A power cut would not wait either.
+            for pid in children:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            server.kill()
+            server.wait(timeout=60)
         self.child_process = None
         self._dismiss_guard()
 
@@ -190,3 +200,14 @@ class ThrowawayPostgres(Postgresql):
     def _give(self, path: Path) -> None:
         if self.account is not None:
             os.chown(path, self.account.uid, self.account.gid)
+
+
+def _children_of(parent: int) -> list[int]:
+    """The processes a server has started at this moment; none where there is no /proc to tell."""
+    found: list[int] = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            # The name, in parentheses, may contain anything; the parent is the second field after it.
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == parent:
+                found.append(int(stat.parent.name))
+    return found
