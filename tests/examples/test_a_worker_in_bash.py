@@ -119,11 +119,14 @@ def test_long_work_keeps_its_lease(database: str, start: Start) -> None:
     assert _rows(database, "select attempts, stalled, outcome from wakelog.history") == [(1, 0, "completed")]
 
 
-def test_a_worker_told_to_stop_gives_its_work_back_untried(database: str, start: Start) -> None:
+def test_a_worker_told_to_stop_gives_its_work_back_untried(
+    database: str, start: Start, tmp_path: Path
+) -> None:
     _append(database, "{}")
-    worker = start("sleep 30")
+    worker = start(f"touch '{tmp_path}/begun'; sleep 30")
     try:
-        _until(lambda: _rows(database, "select state from wakelog.in_flight") == [("running",)])
+        # Told in the moment of the claim, before it knows what it got, it can give nothing back by name.
+        _until(lambda: (tmp_path / "begun").exists())
     finally:
         worker.send_signal(signal.SIGTERM)
         said, _ = worker.communicate(timeout=30)
