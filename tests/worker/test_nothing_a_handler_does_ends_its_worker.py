@@ -126,11 +126,11 @@ def test_no_agent_starves_while_others_have_a_backlog(
     names = [f"agent_{n}" for n in range(6)]
     for name in names:
         register(connection, name, "#")
-    append(connection, *["work"] * 150)
+    append(connection, *["work"] * 400)
     sequence(connection)
     agent = """
 @app.agent("{0}", on="#", start="beginning")
-async def {0}(event, ctx): await asyncio.sleep(0.005)
+async def {0}(event, ctx): await asyncio.sleep(0.03)
 """
     start_workers("".join(agent.format(name) for name in names), slots=1)
     started = "select count(*) = 6 and min(cursor) > 0 from wakelog.lag"
