@@ -222,6 +222,9 @@ class EmbeddedPostgres:
     def _elsewhere(self) -> Path:
         name = hashlib.sha256(str(self.folder).encode()).hexdigest()[:16]
         place = _ELSEWHERE / name
+        if (place / "postgres").exists() and not (self.folder / "password").exists():
+            # Left by a folder of this path that has been deleted, its password with it: not ours to open.
+            place = _ELSEWHERE / f"{name}-{secrets.token_hex(4)}"
         try:
             place.mkdir(mode=0o755, parents=True, exist_ok=True)
         except OSError as refused:
