@@ -118,14 +118,15 @@ def test_data_that_the_account_could_not_reach_lies_elsewhere(
         remember(server)
         assert server.data_folder.is_relative_to(folder / "elsewhere")
         assert not (project / "postgres").exists()
+        old_data = server.data_folder
     with EmbeddedPostgres(project, binaries=binaries) as again:
         assert again.data_folder == server.data_folder
         assert remembered(again)
     # The folder was deleted and made again (a fresh clone): it starts afresh, and leaves the old data alone.
     shutil.rmtree(project)
     with EmbeddedPostgres(project, binaries=binaries) as anew:
-        assert anew.data_folder != server.data_folder
-        assert server.data_folder.exists()
+        assert anew.data_folder != old_data
+        assert old_data.exists()
         with psycopg.connect(anew.url) as connection:
             assert connection.execute("select to_regclass('remembered')").fetchone() == (None,)
     # Somebody tidied up: it starts afresh.
