@@ -40,6 +40,11 @@ _LARGEST = 256 * 1024 * 1024
 @click.option("--metadata", metavar="JSON", help="An object that goes along with the payload.")
 @click.option("--correlation", help="The workflow that the event belongs to; without it, it begins its own.")
 @click.option("--cause", type=click.UUID, metavar="ID", help="The id of the event that led to this one.")
+@click.option(
+    "--after",
+    metavar="DURATION|TIME",
+    help="No agent is given it before then: 90s, 5m, 2026-12-01T09:00+01:00.",
+)
 @click.option("--many", metavar="FILE", help="Append a whole file of JSON lines, all or none; - is stdin.")
 @database_option
 @json_option
@@ -53,6 +58,7 @@ def append(
     metadata: str | None,
     correlation: str | None,
     cause: UUID | None,
+    after: str | None,
     many: str | None,
     database: str | None,
     as_json: bool,
@@ -62,13 +68,15 @@ def append(
     The payload is JSON, from the command line, a file (@FILE) or stdin (-); without it, an empty object.
 
     With --many each line of FILE is an object: type, and if wanted payload, stream, expected_version, source,
-    idempotency_key, metadata, correlation_id, causation_id, schema_version, occurred_at, id.
+    idempotency_key, metadata, correlation_id, causation_id, schema_version, occurred_at, id, deliver_after.
 
     Examples:
 
         wakelog append push '{"branch": "main"}'
 
         wakelog append order.paid @order.json --stream order-17 --expected-version 3
+
+        wakelog append reminder.due '{"to": "ada"}' --after 24h
 
         wakelog append --many events.jsonl
     """
@@ -93,6 +101,7 @@ def append(
             "metadata": None if metadata is None else _metadata(metadata),
             "correlation_id": correlation,
             "causation_id": cause,
+            "deliver_after": after,
         }
     )
     with connected(database, schema=False) as connection:

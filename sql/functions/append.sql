@@ -3,6 +3,7 @@
 -- p_expected_version: the version the stream must be at, 0 for a stream that must be new; otherwise
 -- WL001, and nothing is appended. p_idempotency_key: an event of this source that already carries the
 -- key is returned as it is, and nothing is appended; its payload and metadata only to those who may read events.
+-- p_deliver_after: no agent is given the event before this moment.
 create or replace function wakelog.append(
     p_type text,
     p_payload jsonb default '{}',
@@ -15,7 +16,8 @@ create or replace function wakelog.append(
     p_causation_id uuid default null,
     p_schema_version integer default 1,
     p_occurred_at timestamptz default null,
-    p_id uuid default null
+    p_id uuid default null,
+    p_deliver_after timestamptz default null
 ) returns wakelog.events
 language plpgsql
 security definer
@@ -43,11 +45,12 @@ begin
 
     insert into wakelog.events (
         id, type, source, stream, version, payload, metadata, correlation_id, causation_id,
-        idempotency_key, schema_version, occurred_at
+        idempotency_key, schema_version, occurred_at, deliver_after
     ) values (
         coalesce(p_id, wakelog.uuid7()), p_type, coalesce(p_source, ''), p_stream, v_version,
         coalesce(p_payload, '{}'), coalesce(p_metadata, '{}'), p_correlation_id, p_causation_id,
-        p_idempotency_key, coalesce(p_schema_version, 1), coalesce(p_occurred_at, clock_timestamp())
+        p_idempotency_key, coalesce(p_schema_version, 1), coalesce(p_occurred_at, clock_timestamp()),
+        p_deliver_after
     )
     on conflict (source, idempotency_key) do nothing
     returning * into v_event;

@@ -24,14 +24,14 @@ begin
         cross join lateral jsonb_to_record(a.event) as r (
             type text, payload jsonb, stream text, expected_version bigint, source text,
             idempotency_key text, metadata jsonb, correlation_id text, causation_id uuid,
-            schema_version integer, occurred_at timestamptz, id uuid
+            schema_version integer, occurred_at timestamptz, id uuid, deliver_after timestamptz
         )
         order by a.ordinal
     loop
         return query select a.* from wakelog.append(
             v_event.type, v_event.payload, v_event.stream, v_event.expected_version, v_event.source,
             v_event.idempotency_key, v_event.metadata, v_event.correlation_id, v_event.causation_id,
-            v_event.schema_version, v_event.occurred_at, v_event.id
+            v_event.schema_version, v_event.occurred_at, v_event.id, v_event.deliver_after
         ) as a;
     end loop;
 end

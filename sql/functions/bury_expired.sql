@@ -1,4 +1,5 @@
--- Of deliveries just handed out, give up those whose event has become too old; returns the others.
+-- Of deliveries just handed out, give up those whose event has become too old; returns the others. The age of one
+-- that was to be delivered later counts from then.
 create or replace function wakelog.bury_expired(
     p_agent wakelog.agents, p_positions bigint[], p_now timestamptz
 ) returns bigint[]
@@ -11,8 +12,9 @@ declare
 begin
     for v_delivery in
         select d.* from wakelog.deliveries d join wakelog.log l on l.position = d.position
+        join wakelog.events e on e.seq = l.seq
         where d.agent_id = p_agent.id and d.position = any (p_positions)
-          and l.sequenced_at < p_now - p_agent.expires
+          and greatest(l.sequenced_at, e.deliver_after) < p_now - p_agent.expires
         order by d.position
     loop
         v_delivery.attempt := v_delivery.attempt - 1;

@@ -1,4 +1,5 @@
--- Let the first in line of each of these keys be claimed, if it stood behind another until now. Sees what is
+-- Let the first in line of each of these keys be claimed, if it stood behind another until now; one that is to be
+-- delivered later waits for its time. Sees what is
 -- committed at this moment, so the transaction must be one that reads committed data.
 create or replace function wakelog.step_forward(p_agent_id integer, p_keys text[]) returns void
 language plpgsql
@@ -9,7 +10,10 @@ begin
         raise exception 'an ordered agent''s work is finished at isolation level read committed, found %',
             current_setting('transaction_isolation') using errcode = 'WL006';
     end if;
-    update wakelog.deliveries d set available_at = wakelog.clock()
+    update wakelog.deliveries d
+    set available_at = greatest(wakelog.clock(), (
+        select e.deliver_after from wakelog.log l join wakelog.events e on e.seq = l.seq
+        where l.position = d.position))
     from (select distinct unnest(p_keys) as key) k
     cross join lateral (
         select x.position from wakelog.deliveries x

@@ -15,11 +15,12 @@ begin
     if exists (select from pg_catalog.pg_roles where rolname = 'wakelog_writer') then
         grant usage on schema wakelog to wakelog_writer;
         grant insert (id, type, source, stream, version, payload, metadata, correlation_id, causation_id,
-                      idempotency_key, schema_version, occurred_at)
+                      idempotency_key, schema_version, occurred_at, deliver_after)
             on wakelog.events to wakelog_writer;
         grant execute on function
             wakelog.uuid7(),
-            wakelog.append(text, jsonb, text, bigint, text, text, jsonb, text, uuid, integer, timestamptz, uuid),
+            wakelog.append(text, jsonb, text, bigint, text, text, jsonb, text, uuid, integer, timestamptz, uuid,
+                           timestamptz),
             wakelog.append_many(jsonb)
             to wakelog_writer;
     end if;

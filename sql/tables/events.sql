@@ -34,11 +34,17 @@ create table wakelog.events (
     -- What programs can read, in any time zone: infinity and the year 20000 would stop those that try.
     constraint events_times_are_in_years_1_to_9999 check (
         least(occurred_at, recorded_at) >= '0001-01-03 00:00+00'
-        and greatest(occurred_at, recorded_at) < '9999-12-30 00:00+00')
+        and greatest(occurred_at, recorded_at) < '9999-12-30 00:00+00'),
+    -- No agent is given the event before this moment. Last, as databases made before it have it.
+    deliver_after timestamptz
+        constraint events_deliver_after_is_a_time check (deliver_after < '9999-12-30 00:00+00')
 );
 
 -- The sequencer's range scans.
 create index events_by_transaction on wakelog.events (xid);
+
+-- Whether anything is delayed at this moment: most claims ask no more than that.
+create index events_delayed on wakelog.events (deliver_after) where deliver_after is not null;
 
 -- All events of one workflow. An event without a correlation begins one, under its own id.
 create index events_by_correlation on wakelog.events ((coalesce(correlation_id, id::text)));

@@ -1,4 +1,5 @@
--- Deliveries that are with a worker or wait for their next try.
+-- Deliveries that are with a worker, stand in line, or wait: for their next try, or for the time before which
+-- they are not to be delivered.
 create or replace view wakelog.in_flight as
 select a.name as agent,
        d.position,

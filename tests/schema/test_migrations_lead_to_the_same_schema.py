@@ -60,17 +60,19 @@ def test_the_alembic_command_does_the_same(binaries: Binaries, database: str, em
 
     alembic("upgrade", "head")
     assert dump(binaries, empty_database) == dump(binaries, database)
-    assert "0001" in alembic("current")
+    assert schema.head_revision() in alembic("current")
     assert "create table wakelog.events" in alembic("upgrade", "head", "--sql")
 
 
-SECOND = """
+HEAD = schema.head_revision()
+
+NEXT = f"""
 from alembic import op
 
 from wakelog.postgres.migration import run_sql_beside
 
-revision = "0002"
-down_revision = "0001"
+revision = "next"
+down_revision = "{HEAD}"
 
 
 def upgrade() -> None:
@@ -78,18 +80,18 @@ def upgrade() -> None:
 """
 
 # Both would be taken for parameters on the way through SQLAlchemy.
-SECOND_SQL = """
+NEXT_SQL = """
 create table public.traps (word text default ' :word', share text default '100 % of %s');
 insert into public.traps default values;
 """
 
 
 @pytest.fixture
-def second_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def next_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "100% migrations"
     shutil.copytree(migrations_folder(), folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "versions" / "0002_second.py").write_text(SECOND)
-    (folder / "versions" / "0002_second.sql").write_text(SECOND_SQL)
+    (folder / "versions" / "next_one.py").write_text(NEXT)
+    (folder / "versions" / "next_one.sql").write_text(NEXT_SQL)
     monkeypatch.setattr(schema, "migrations_folder", lambda: folder)
 
 
@@ -98,30 +100,42 @@ def traps(url: str) -> list[tuple[str, str]]:
         return connection.execute("select * from public.traps").fetchall()
 
 
-@pytest.mark.usefixtures("second_revision")
+@pytest.mark.usefixtures("next_revision")
 def test_text_reaches_the_database_as_it_stands(empty_database: str) -> None:
-    assert upgrade(empty_database).current == "0002"
+    assert upgrade(empty_database).current == "next"
     assert traps(empty_database) == [(" :word", "100 % of %s")]
 
 
-@pytest.mark.usefixtures("second_revision")
+@pytest.mark.usefixtures("next_revision")
 def test_and_as_it_stands_offline(binaries: Binaries, empty_database: str, tmp_path: Path) -> None:
     run_psql(binaries, empty_database, upgrade_sql(), tmp_path)
     assert traps(empty_database) == [(" :word", "100 % of %s")]
 
 
-@pytest.mark.usefixtures("second_revision")
+@pytest.mark.usefixtures("next_revision")
 def test_step_by_step(empty_database: str) -> None:
-    assert upgrade(empty_database, "0001").state == "old"
+    assert upgrade(empty_database, HEAD).state == "old"
     assert upgrade(empty_database).state == "current"
 
 
-@pytest.mark.usefixtures("second_revision")
+@pytest.mark.usefixtures("next_revision")
 def test_printed_from_where_a_database_is(binaries: Binaries, database: str, tmp_path: Path) -> None:
-    # The template was made before there was a second revision.
-    text = upgrade_sql("0001")
+    # The template was made before there was the next revision.
+    text = upgrade_sql(HEAD)
     assert "create table wakelog.events" not in text
-    with psycopg.connect(database) as connection:
-        connection.execute("update wakelog.alembic_version set version_num = '0001'")
     run_psql(binaries, database, text, tmp_path)
     assert status(database).state == "current"
+
+
+def test_events_from_before_an_upgrade_are_delivered_after_it(empty_database: str) -> None:
+    assert upgrade(empty_database, "0001").state == "old"
+    with psycopg.connect(empty_database, autocommit=True) as connection:
+        connection.execute("insert into wakelog.events (type) values ('old')")
+        assert upgrade(empty_database).state == "current"
+        connection.execute(
+            'select wakelog.register_agent(\'agent\', \'{"types": ["#"], "start": "beginning"}\')'
+        )
+        connection.execute("select wakelog.sequence()")
+        worker = connection.execute("select wakelog.start_worker('a test', '{agent}')").fetchone()
+        claimed = connection.execute("select type from wakelog.claim('agent', %s)", worker).fetchall()
+    assert claimed == [("old",)]

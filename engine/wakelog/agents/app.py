@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from wakelog.agents.definition import AgentDefinition, Handler, define
-from wakelog.agents.options import Backoff, Duration, Exponential, Rate, Start
+from wakelog.agents.options import Backoff, Exponential, Rate, Start
+from wakelog.durations import Duration
 from wakelog.errors import BadInput
 
 F = TypeVar("F", bound=Handler)

@@ -3,11 +3,12 @@
 import inspect
 import logging
 from collections.abc import Callable, Coroutine, MutableMapping
+from datetime import datetime
 from typing import Any, Protocol
 
 from psycopg import AsyncConnection, Connection
 
-from wakelog.agents.options import Duration, seconds
+from wakelog.durations import Duration, seconds
 from wakelog.errors import BadInput
 from wakelog.log.event import Event, NewEvent
 from wakelog.log.values import json_text
@@ -76,19 +77,23 @@ class Context:
         source: str | None = None,
         metadata: dict[str, Any] | None = None,
         key: str | None = None,
+        deliver_after: Duration | datetime | None = None,
     ) -> None:
         """Add an event to those this attempt answers with.
 
         It is appended when the handler has returned, in the transaction that finishes the event, with
         this event as its cause and its correlation carried on; if the attempt fails, it is not. A repeated
-        attempt emits nothing twice: events are told apart by ``key``, or else by the order of the calls.
+        attempt emits nothing twice: events are told apart by ``key``, or else by the order of the calls. No
+        agent is given it before ``deliver_after``, a duration from now or a moment.
 
         Raises:
             BadInput: a value cannot be used, or the key was used before in this attempt.
         """
         told_apart_by = key if key is not None else str(len(self.emitted))
         said = {"stream": stream, "source": source or "", "metadata": metadata}
-        NewEvent.of({"type": type, "idempotency_key": told_apart_by, **said})
+        new = NewEvent.of(
+            {"type": type, "idempotency_key": told_apart_by, "deliver_after": deliver_after, **said}
+        )
         json_text("payload", payload)
         json_text("metadata", metadata)
         if told_apart_by in _OUTCOMES or any(told_apart_by == other["key"] for other in self.emitted):
@@ -100,6 +105,7 @@ class Context:
             "payload": {} if payload is None else payload,
             **said,
             "source": source,
+            "deliver_after": new.deliver_after and new.deliver_after.isoformat(),
         })  # fmt: skip
 
     def step(self, name: str, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wakelog.agents.options import Backoff, Duration, Exponential, Fixed, Rate, Start, seconds, start_option
+from wakelog.agents.options import Backoff, Exponential, Fixed, Rate, Start, start_option
+from wakelog.durations import Duration, seconds
 from wakelog.errors import BadInput
 
 Handler = Callable[..., Awaitable[Any]] | Callable[..., Any]

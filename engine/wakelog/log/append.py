@@ -11,7 +11,8 @@ import orjson
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from wakelog.log.bulk import copy_blocks, copy_statement, shape
+from wakelog.durations import Duration
+from wakelog.log.bulk import Shape, copy_blocks, copy_statement, shape
 from wakelog.log.connections import (
     Rows,
     Statement,
@@ -37,7 +38,8 @@ _APPEND = Statement(
         cast(%(expected_version)s as bigint), cast(%(source)s as text), cast(%(idempotency_key)s as text),
         cast(cast(%(metadata)s as text) as jsonb), cast(%(correlation_id)s as text),
         cast(cast(%(causation_id)s as text) as uuid), cast(%(schema_version)s as integer),
-        cast(cast(%(occurred_at)s as text) as timestamptz), cast(cast(%(id)s as text) as uuid)
+        cast(cast(%(occurred_at)s as text) as timestamptz), cast(cast(%(id)s as text) as uuid),
+        cast(cast(%(deliver_after)s as text) as timestamptz)
     ) as e
     """,
     COLUMNS,
@@ -68,6 +70,7 @@ def append(
     schema_version: int = 1,
     occurred_at: datetime | None = None,
     id: UUID | str | None = None,
+    deliver_after: Duration | datetime | None = None,
 ) -> Event: ...
 
 
@@ -87,6 +90,7 @@ def append(
     schema_version: int = 1,
     occurred_at: datetime | None = None,
     id: UUID | str | None = None,
+    deliver_after: Duration | datetime | None = None,
 ) -> Awaitable[Event]: ...
 
 
@@ -105,6 +109,8 @@ def append(
     `payload` is any JSON value (NaN and infinities, which JSON has not, become null; None is an empty object).
     `expected_version` is the version `stream` must be at, 0 for a stream that must be new. An event of the same
     `source` that already carries the `idempotency_key` is returned as it is, and nothing is appended.
+    `deliver_after` is a duration from now (seconds, "5m", a timedelta; by this program's clock) or a moment: no agent
+    is given the event before it; the log has it at once.
 
     Raises:
         VersionConflict: the stream is at another version; the transaction is aborted.
@@ -185,7 +191,7 @@ class _Counted(Iterable[NewEvent]):
 
 def _pieces(
     events: Iterable[NewEvent | Mapping[str, Any]], *, may_copy: bool
-) -> Iterator[tuple[tuple[bool, bool] | None, Iterator[NewEvent]]]:
+) -> Iterator[tuple[Shape | None, Iterator[NewEvent]]]:
     """Runs of events that can be sent in one way, in the order given."""
     return groupby(map(NewEvent.of, events), key=shape if may_copy else lambda _: None)
 
@@ -225,6 +231,7 @@ def _parameters(event: NewEvent) -> dict[str, Any]:
         "schema_version": event.schema_version,
         "occurred_at": event.occurred_at and event.occurred_at.isoformat(),
         "id": event.id and str(event.id),
+        "deliver_after": event.deliver_after and event.deliver_after.isoformat(),
     }
 
 

@@ -13,25 +13,29 @@ _COLUMNS = (
     "type", "source", "stream", "payload", "metadata", "correlation_id", "causation_id", "schema_version",
 )  # fmt: skip
 
+_OPTIONAL = ("id", "occurred_at", "deliver_after")
+
 _SPECIAL = re.compile(r"[\\\t\n\r]")
 _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
 
-def shape(event: NewEvent) -> tuple[bool, bool] | None:
-    """Events of one shape go into one COPY: those that name `id` and `occurred_at` or leave them to their defaults.
+Shape = tuple[str, ...]
+"""Which of the columns with defaults events name."""
+
+
+def shape(event: NewEvent) -> Shape | None:
+    """Events of one shape go into one COPY: those that name the same of `id`, `occurred_at` and `deliver_after`.
 
     None for events that COPY cannot append, because an idempotency key or an expected version must be looked up.
     """
     if event.idempotency_key is not None or event.expected_version is not None:
         return None
-    return event.id is not None, event.occurred_at is not None
+    return tuple(name for name in _OPTIONAL if getattr(event, name) is not None)
 
 
-def copy_statement(of: tuple[bool, bool]) -> sql.Composed:
+def copy_statement(of: Shape) -> sql.Composed:
     """The COPY that takes events of a shape."""
-    with_id, with_time = of
-    names = (*_COLUMNS, *(("id",) if with_id else ()), *(("occurred_at",) if with_time else ()))
-    columns = sql.SQL(", ").join(map(sql.Identifier, names))
+    columns = sql.SQL(", ").join(map(sql.Identifier, (*_COLUMNS, *of)))
     return sql.SQL("copy wakelog.events ({}) from stdin (encoding 'UTF8')").format(columns)
 
 
@@ -68,6 +72,8 @@ def _line(event: NewEvent) -> str:
         fields.append(str(event.id))
     if event.occurred_at is not None:
         fields.append(event.occurred_at.isoformat())
+    if event.deliver_after is not None:
+        fields.append(event.deliver_after.isoformat())
     return "\t".join(fields) + "\n"
 
 

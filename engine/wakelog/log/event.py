@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Self
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from wakelog.durations import seconds
 from wakelog.errors import BadInput
 
 COLUMNS = (
@@ -28,6 +29,8 @@ COLUMNS = (
 # The constraint events_type_is_dotted_words says the same.
 _TYPE = re.compile(r"[^\s.*#]+(\.[^\s.*#]+)*")
 _TYPE_BYTES = 255
+# How a moment begins, in ISO 8601.
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,15 @@ def _dotted_words(value: Any) -> Any:
     return value
 
 
+def _moment(value: Any) -> Any:
+    if value is None or isinstance(value, datetime) or (isinstance(value, str) and _DAY.match(value)):
+        return value
+    try:
+        return datetime.now(UTC) + timedelta(seconds=seconds(value))
+    except OverflowError:
+        raise ValueError(f"expected a moment before the year 9999, found {value!r}") from None
+
+
 Text = Annotated[str, BeforeValidator(_no_nul)]
 Name = Annotated[str, BeforeValidator(_not_empty), BeforeValidator(_no_nul)]
 
@@ -93,7 +105,8 @@ class NewEvent(BaseModel):
 
     `payload` is any JSON value; None stands for an empty object. `expected_version` is the version its stream must be
     at, 0 for a stream that must be new. An event of the same `source` that already carries the `idempotency_key`
-    takes the place of this one.
+    takes the place of this one. `deliver_after`, before which no agent is given the event, is a moment, or a duration
+    from now.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -110,6 +123,7 @@ class NewEvent(BaseModel):
     schema_version: int = Field(default=1, ge=-(2**31), lt=2**31)
     occurred_at: AwareDatetime | None = None
     id: UUID | None = None
+    deliver_after: Annotated[AwareDatetime | None, BeforeValidator(_moment)] = None
 
     @model_validator(mode="after")
     def _version_of_a_stream(self) -> Self:

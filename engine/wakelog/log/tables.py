@@ -33,6 +33,7 @@ events = Table(
     Column("schema_version", Integer, FetchedValue(), nullable=False),
     Column("occurred_at", DateTime(timezone=True), FetchedValue(), nullable=False),
     Column("recorded_at", DateTime(timezone=True), FetchedValue(), nullable=False),
+    Column("deliver_after", DateTime(timezone=True)),
     info={"append_only": True},
 )
 

@@ -12,7 +12,7 @@ from psycopg import sql
 from psycopg.rows import class_row
 
 from wakelog.agents.app import Wakelog
-from wakelog.agents.options import Duration, seconds
+from wakelog.durations import Duration, seconds
 from wakelog.errors import BadInput
 from wakelog.log.append import append
 from wakelog.log.event import Event

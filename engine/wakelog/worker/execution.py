@@ -32,7 +32,7 @@ from psycopg import AsyncClientCursor, AsyncConnection, ClientCursor, Connection
 from psycopg.pq import TransactionStatus
 
 from wakelog.agents.context import Context
-from wakelog.agents.options import Duration, seconds
+from wakelog.durations import Duration, seconds
 from wakelog.errors import (
     BadInput,
     DatabaseUnreachable,

@@ -1,0 +1,28 @@
+-- Of deliveries just handed out, let those wait whose event is to be delivered later; returns the others. They
+-- have not been tried, and are claimed as retries are once their time has come.
+create or replace function wakelog.postpone(p_agent_id integer, p_positions bigint[], p_now timestamptz)
+returns bigint[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_later bigint[];
+begin
+    if not exists (select from wakelog.events e where e.deliver_after > p_now) then
+        return p_positions;
+    end if;
+    with later as (
+        update wakelog.deliveries d
+        set worker = null, attempt = 0, available_at = e.deliver_after
+        from unnest(p_positions) as p (position)
+        join wakelog.log l on l.position = p.position
+        join wakelog.events e on e.seq = l.seq
+        where d.agent_id = p_agent_id and d.position = p.position and e.deliver_after > p_now
+        returning d.position
+    )
+    select array_agg(l.position) into v_later from later l;
+    return array(
+        select p.position from unnest(p_positions) with ordinality as p (position, ordinal)
+        where p.position <> all (coalesce(v_later, '{}')) order by p.ordinal);
+end
+$$;
