@@ -14,7 +14,7 @@ Run it with ``wakelog worker module:app``. Any application, in any language, wak
 
 from wakelog.agents.app import Wakelog
 from wakelog.agents.context import Context
-from wakelog.agents.options import Backoff, Exponential, Fixed, Rate
+from wakelog.agents.options import Backoff, Dedupe, Exponential, Fixed, Rate
 from wakelog.errors import (
     AppendOnly,
     BadInput,
@@ -41,6 +41,7 @@ __all__ = [
     "BadInput",
     "Context",
     "DatabaseUnreachable",
+    "Dedupe",
     "DoNotRetry",
     "Event",
     "Exponential",

@@ -10,7 +10,8 @@ begin
     select string_agg(k.key, ', ') into v_unknown
     from jsonb_object_keys(p_options) as k (key)
     where k.key not in ('types', 'sources', 'metadata', 'payload_path', 'timeout', 'max_attempts',
-                        'max_stalled', 'backoff', 'concurrency', 'ordered_by', 'rate', 'expires', 'history', 'start');
+                        'max_stalled', 'backoff', 'concurrency', 'ordered_by', 'rate', 'expires', 'dedupe',
+                        'history', 'start');
     if v_unknown is not null then
         raise exception 'agent "%" has options that are not known: %', p_name, v_unknown
             using errcode = 'WL006';
@@ -41,6 +42,21 @@ begin
     v_agent.rate_count := (p_options #>> '{rate,count}')::integer;
     v_agent.rate_window := make_interval(secs => (p_options #>> '{rate,window}')::double precision);
     v_agent.expires := make_interval(secs => (p_options ->> 'expires')::double precision);
+    v_agent.dedupe_by := p_options #>> '{dedupe,by}';
+    v_agent.dedupe_mode := p_options #>> '{dedupe,mode}';
+    v_agent.dedupe_window := make_interval(secs => (p_options #>> '{dedupe,window}')::double precision);
+    if v_agent.dedupe_by !~ '^(stream|correlation|source|(metadata|payload)(\.[^.]+)+)$' then
+        raise exception 'agent "%" tells duplicates by stream, correlation, source, metadata.<path> or payload.<path>, found "%"',
+            p_name, v_agent.dedupe_by using errcode = 'WL006';
+    end if;
+    if v_agent.dedupe_mode is not null and v_agent.ordered_by is not null then
+        raise exception 'agent "%" is ordered and takes one event for many: expected one of both', p_name
+            using errcode = 'WL006';
+    end if;
+    -- One at work and the last one after it: a line of two.
+    if v_agent.dedupe_mode = 'keep_last' then
+        v_agent.ordered_by := v_agent.dedupe_by;
+    end if;
     v_agent.keeps_history := coalesce((p_options ->> 'history')::boolean, true);
     return v_agent;
 end

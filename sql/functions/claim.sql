@@ -39,10 +39,12 @@ begin
         v_room := v_room - cardinality(v_late);
     end if;
     if v_room > 0 then
-        if v_agent.ordered_by is null then
-            v_fresh := wakelog.claim_fresh(v_agent, v_cursor, p_worker, v_room, v_now, p_lease);
-        else
+        if v_agent.ordered_by is not null then
             v_fresh := wakelog.claim_in_order(v_agent, v_cursor, p_worker, v_room, v_now, p_lease);
+        elsif v_agent.dedupe_mode is not null then
+            v_fresh := wakelog.claim_once(v_agent, v_cursor, p_worker, v_room, v_now, p_lease);
+        else
+            v_fresh := wakelog.claim_fresh(v_agent, v_cursor, p_worker, v_room, v_now, p_lease);
         end if;
     end if;
     v_fresh := wakelog.postpone(v_agent.id, v_fresh, v_now);

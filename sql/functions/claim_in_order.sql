@@ -35,6 +35,9 @@ begin
         select s.* into v_dealt from wakelog.stand_in_line(
             p_agent.id, v_seen, v_keys, wakelog.busy_keys(p_agent.id, v_keys),
             p_limit - cardinality(v_positions), p_worker, p_now, p_lease) s;
+        if p_agent.dedupe_mode is not null then
+            perform wakelog.keep_last(p_agent, v_keys, p_now);
+        end if;
         v_positions := v_positions || v_dealt.given;
         -- A window that was not full was the last one.
         v_cursor := case when v_dealt.done and cardinality(v_seen) < v_window then v_upto else v_dealt.upto end;

@@ -3,7 +3,8 @@
 -- p_options, all of them optional but types: types, sources (arrays of patterns), metadata (an object the
 -- event's metadata must contain), payload_path (a jsonpath predicate), timeout (seconds), max_attempts,
 -- max_stalled, backoff (see wakelog.backoff), concurrency, ordered_by,
--- rate ({"count": n, "window": seconds}), expires (seconds), history (boolean),
+-- rate ({"count": n, "window": seconds}), expires (seconds),
+-- dedupe ({"by": as ordered_by, "mode": simple | throttle | debounce | keep_last, "window": seconds}), history (boolean),
 -- start: "now" (the default: events committed from here on), "beginning", a position (number: the first
 -- one wanted), or a time (text).
 --
@@ -26,12 +27,13 @@ begin
     insert into wakelog.agents as a (
         name, types, sources, metadata, payload_path, type_regex, source_regex, timeout, max_attempts,
         max_stalled, backoff, concurrency, ordered_by, rate_count, rate_window,
-        expires, keeps_history
+        expires, dedupe_by, dedupe_mode, dedupe_window, keeps_history
     ) values (
         v_agent.name, v_agent.types, v_agent.sources, v_agent.metadata, v_agent.payload_path,
         v_agent.type_regex, v_agent.source_regex, v_agent.timeout, v_agent.max_attempts,
         v_agent.max_stalled, v_agent.backoff, v_agent.concurrency, v_agent.ordered_by,
-        v_agent.rate_count, v_agent.rate_window, v_agent.expires, v_agent.keeps_history
+        v_agent.rate_count, v_agent.rate_window, v_agent.expires,
+        v_agent.dedupe_by, v_agent.dedupe_mode, v_agent.dedupe_window, v_agent.keeps_history
     )
     on conflict (name) do update set
         types = excluded.types, sources = excluded.sources, metadata = excluded.metadata,
@@ -41,7 +43,8 @@ begin
         backoff = excluded.backoff, concurrency = excluded.concurrency,
         ordered_by = excluded.ordered_by, rate_count = excluded.rate_count,
         rate_window = excluded.rate_window, expires = excluded.expires,
-        keeps_history = excluded.keeps_history, updated_at = clock_timestamp()
+        dedupe_by = excluded.dedupe_by, dedupe_mode = excluded.dedupe_mode,
+        dedupe_window = excluded.dedupe_window, keeps_history = excluded.keeps_history, updated_at = clock_timestamp()
     returning a.* into v_agent;
 
     insert into wakelog.cursors (agent_id, position)

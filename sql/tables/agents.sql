@@ -38,5 +38,15 @@ create table wakelog.agents (
     created_at timestamptz not null default clock_timestamp(),
     updated_at timestamptz not null default clock_timestamp(),
     paused_at timestamptz,
-    constraint agents_rate_is_whole check ((rate_count is null) = (rate_window is null))
+    constraint agents_rate_is_whole check ((rate_count is null) = (rate_window is null)),
+    -- Events with the same value of dedupe_by may stand for one another: how, and for how long.
+    dedupe_by text,
+    dedupe_mode text
+        constraint agents_dedupe_in_a_known_mode
+        check (dedupe_mode in ('simple', 'throttle', 'debounce', 'keep_last')),
+    dedupe_window interval
+        constraint agents_dedupe_window_is_positive check (dedupe_window > '0'),
+    constraint agents_dedupe_is_whole check (
+        (dedupe_by is null) = (dedupe_mode is null)
+        and (dedupe_window is not null) = (coalesce(dedupe_mode, '') in ('throttle', 'debounce')))
 );

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from wakelog.agents.definition import AgentDefinition, Handler, define
-from wakelog.agents.options import Backoff, Exponential, Rate, Start
+from wakelog.agents.options import Backoff, Dedupe, Exponential, Rate, Start
 from wakelog.durations import Duration
 from wakelog.errors import BadInput
 
@@ -39,6 +39,7 @@ class Wakelog:
         ordered_by: str | None = None,
         rate: str | Rate | None = None,
         expires: Duration | None = None,
+        dedupe: Dedupe | None = None,
         start: Start = "now",
         history: bool = True,
     ) -> Callable[[F], F]:
@@ -64,6 +65,8 @@ class Wakelog:
             rate: at most so many starts in any window, over all workers: "10/s", "100/m", "3/30s".
             expires: how long after its place in the log an event may still be worked on; after that it is
                 given up, with the reason "expired".
+            dedupe: which events stand for one another, such as ``Dedupe("payload.id", "throttle", "5m")``; those
+                that are left out are in the history.
             start: where a new agent begins. Counts the first time only; later: ``wakelog agents rewind``.
             history: whether finished deliveries leave a row in the history.
 
@@ -77,7 +80,7 @@ class Wakelog:
             self.agents[name] = define(
                 name, handler, on=on, source=source, metadata=metadata, where=where, timeout=timeout,
                 max_attempts=max_attempts, max_stalled=max_stalled, backoff=backoff,
-                concurrency=concurrency, ordered_by=ordered_by, rate=rate, expires=expires,
+                concurrency=concurrency, ordered_by=ordered_by, rate=rate, expires=expires, dedupe=dedupe,
                 start=start, history=history,
             )  # fmt: skip
             return handler

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wakelog.agents.options import Backoff, Exponential, Fixed, Rate, Start, start_option
+from wakelog.agents.options import Backoff, Dedupe, Exponential, Fixed, Rate, Start, start_option
 from wakelog.durations import Duration, seconds
 from wakelog.errors import BadInput
 
@@ -36,13 +36,19 @@ class AgentDefinition:
     ordered_by: str | None
     rate: Rate | None
     expires: float | None
+    dedupe: Dedupe | None
     start: Start
     history: bool
 
     @property
     def finishing_makes_room(self) -> bool:
         """Whether a finished delivery may be what the next one has waited for."""
-        return self.concurrency is not None or self.ordered_by is not None or self.rate is not None
+        return (
+            self.concurrency is not None
+            or self.ordered_by is not None
+            or self.rate is not None
+            or self.dedupe is not None
+        )
 
     def options(self) -> dict[str, object]:
         """As the database reads them (``wakelog.register_agent``)."""
@@ -60,6 +66,7 @@ class AgentDefinition:
             "ordered_by": self.ordered_by,
             "rate": self.rate.rule() if self.rate is not None else None,
             "expires": self.expires,
+            "dedupe": self.dedupe.rule() if self.dedupe is not None else None,
             "history": self.history,
             "start": start_option(self.start),
         }
@@ -85,6 +92,7 @@ def define(
     ordered_by: str | None,
     rate: str | Rate | None,
     expires: Duration | None,
+    dedupe: Dedupe | None,
     start: Start,
     history: bool,
 ) -> AgentDefinition:
@@ -113,6 +121,8 @@ def define(
            "ordered_by stream, correlation, source, metadata.<path> or payload.<path>", ordered_by)  # fmt: skip
     expect(isinstance(backoff, Fixed | Exponential) or callable(backoff),
            "a backoff of Fixed, Exponential or a function", backoff)  # fmt: skip
+    expect(dedupe is None or _is_a(Dedupe, dedupe), "a Dedupe, or None", dedupe)
+    expect(dedupe is None or ordered_by is None, "ordered_by or dedupe, not both", ordered_by)
     expect(callable(handler), "a function as the handler", handler)
     try:
         limit = seconds(timeout)
@@ -126,7 +136,7 @@ def define(
         name=name, handler=handler, is_async=inspect.iscoroutinefunction(handler), types=types,
         sources=sources, metadata=metadata, where=where, timeout=limit, max_attempts=max_attempts,
         max_stalled=max_stalled, backoff=backoff, concurrency=concurrency, ordered_by=ordered_by,
-        rate=paced, expires=longest, start=start, history=history,
+        rate=paced, expires=longest, dedupe=dedupe, start=start, history=history,
     )  # fmt: skip
     try:
         definition.options()

@@ -1,5 +1,6 @@
 """Backoffs, rates and starting points, as a person writes them."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,6 +8,8 @@ from typing import Literal
 
 from wakelog.durations import Duration, seconds
 from wakelog.errors import BadInput
+
+_DEDUPE_BY = re.compile(r"stream|correlation|source|(metadata|payload)(\.[^.]+)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,45 @@ class Rate:
         if self.count < 1 or seconds(self.window) <= 0:
             raise BadInput(f"expected a rate of 1 or more in a window above 0 s, found {self}")
         return {"count": self.count, "window": seconds(self.window)}
+
+
+Mode = Literal["simple", "throttle", "debounce", "keep_last"]
+
+
+@dataclass(frozen=True, slots=True)
+class Dedupe:
+    """Take one event for many: of those with the same value of ``by``, only some are worked on.
+
+    ``by`` is "stream", "correlation", "source", "metadata.<path>" or "payload.<path>"; events without such a value
+    are all worked on. By ``mode``:
+
+    - "simple": while one is unfinished, those that come are left out.
+    - "throttle": of those that come within ``window`` of one that was worked on, none is; the next opens a new window.
+    - "debounce": only the last is, once none has come for ``window``.
+    - "keep_last": one at a time; of those that come meanwhile, only the last is worked on afterwards.
+
+    ``window`` is in seconds or text such as "5m"; throttle and debounce need it, the others have none.
+    """
+
+    by: str
+    mode: Mode = "simple"
+    window: Duration | None = None
+
+    def rule(self) -> dict[str, object]:
+        """As the database reads it. Raises BadInput."""
+        if not _DEDUPE_BY.fullmatch(self.by):
+            raise BadInput(
+                f"expected dedupe by stream, correlation, source, metadata.<path> or payload.<path>, found {self.by!r}"
+            )
+        if self.mode not in ("simple", "throttle", "debounce", "keep_last"):
+            raise BadInput(
+                f"expected a dedupe mode of simple, throttle, debounce or keep_last, found {self.mode!r}"
+            )
+        window = None if self.window is None else seconds(self.window)
+        if (self.mode in ("throttle", "debounce")) != (window is not None and window > 0):
+            expected = "a window above 0 s" if self.mode in ("throttle", "debounce") else "no window"
+            raise BadInput(f"expected {expected} for dedupe mode {self.mode}, found {self.window!r}")
+        return {"by": self.by, "mode": self.mode, "window": window}
 
 
 Backoff = Fixed | Exponential | Callable[[int], Duration]
