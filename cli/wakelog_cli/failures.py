@@ -19,6 +19,7 @@ class ExitCode(IntEnum):
     NO_DATABASE = 3
     UNKNOWN_NAME = 4
     CONFLICT = 5
+    FULL = 6
     INTERRUPTED = 130
 
 
@@ -37,6 +38,7 @@ _NEXT: dict[int, str] = {
     ExitCode.NO_DATABASE: "see: wakelog doctor",
     ExitCode.UNKNOWN_NAME: "see: wakelog agents list",
     ExitCode.CONFLICT: "see: wakelog tail",
+    ExitCode.FULL: "see: wakelog agents list",
 }
 
 

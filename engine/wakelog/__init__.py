@@ -18,6 +18,7 @@ from wakelog.agents.options import Backoff, Dedupe, Exponential, Fixed, Rate
 from wakelog.errors import (
     AppendOnly,
     BadInput,
+    CapacityReached,
     DatabaseUnreachable,
     DoNotRetry,
     GiveBack,
@@ -39,6 +40,7 @@ __all__ = [
     "AppendOnly",
     "Backoff",
     "BadInput",
+    "CapacityReached",
     "Context",
     "DatabaseUnreachable",
     "Dedupe",

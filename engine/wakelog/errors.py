@@ -67,6 +67,13 @@ class UnknownWorker(WakelogError):
     sqlstate = "WL007"
 
 
+class CapacityReached(WakelogError):
+    """An agent that wants the event has as many unfinished ones as it may. Append it later, or wait."""
+
+    exit_code = 6
+    sqlstate = "WL008"
+
+
 class DatabaseUnreachable(WakelogError):
     """No connection could be made."""
 
@@ -106,6 +113,7 @@ BY_SQLSTATE: dict[str, type[WakelogError]] = {
     error.sqlstate: error
     for error in (
         VersionConflict, LeaseLost, UnknownAgent, AppendOnly, SequencerRefused, BadInput, UnknownWorker,
+        CapacityReached,
     )
     if error.sqlstate
 }  # fmt: skip

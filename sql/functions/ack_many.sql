@@ -11,11 +11,13 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_agent_id integer := wakelog.agent_id(p_agent);
+    v_agent wakelog.agents;
     v_now timestamptz := wakelog.clock();
     v_acked bigint[];
     v_keys text[];
 begin
-    if exists (select from wakelog.agents a where a.id = v_agent_id and a.ordered_by is not null) then
+    select a.* into v_agent from wakelog.agents a where a.id = v_agent_id;
+    if v_agent.ordered_by is not null then
         -- In the order in which a claim locks the first of each line (wakelog.busy_keys).
         perform from wakelog.deliveries d
         where d.agent_id = v_agent_id and d.position = any (p_positions)
@@ -36,7 +38,7 @@ begin
         select k.agent_id, k.position, k.attempt, k.stalled, k.worker, k.claimed_at, v_now, 'completed',
                k.failures
         from acked k
-        where (select a.keeps_history from wakelog.agents a where a.id = v_agent_id)
+        where v_agent.keeps_history
     )
     select array_agg(k.position), array_agg(k.key) filter (where k.key is not null) into v_acked, v_keys
     from acked k;
@@ -44,6 +46,9 @@ begin
         perform wakelog.step_forward(v_agent_id, v_keys);
     end if;
 
+    if v_agent.capacity is not null then
+        perform wakelog.free_slots(v_agent, v_acked);
+    end if;
     if p_events <> '[]' then
         perform wakelog.emit(p_agent, (
             select coalesce(jsonb_agg(e.event order by e.ordinal), '[]')

@@ -11,7 +11,7 @@ begin
     from jsonb_object_keys(p_options) as k (key)
     where k.key not in ('types', 'sources', 'metadata', 'payload_path', 'timeout', 'max_attempts',
                         'max_stalled', 'backoff', 'concurrency', 'ordered_by', 'rate', 'expires', 'dedupe',
-                        'history', 'start');
+                        'capacity', 'overflow', 'history', 'start');
     if v_unknown is not null then
         raise exception 'agent "%" has options that are not known: %', p_name, v_unknown
             using errcode = 'WL006';
@@ -57,6 +57,8 @@ begin
     if v_agent.dedupe_mode = 'keep_last' then
         v_agent.ordered_by := v_agent.dedupe_by;
     end if;
+    v_agent.capacity := (p_options ->> 'capacity')::integer;
+    v_agent.overflow := coalesce(p_options ->> 'overflow', 'refuse');
     v_agent.keeps_history := coalesce((p_options ->> 'history')::boolean, true);
     return v_agent;
 end

@@ -4,6 +4,8 @@
 -- WL001, and nothing is appended. p_idempotency_key: an event of this source that already carries the
 -- key is returned as it is, and nothing is appended; its payload and metadata only to those who may read events.
 -- p_deliver_after: no agent is given the event before this moment.
+-- p_backpressure: what to do where an agent's capacity is reached: refuse (WL008), wait, or wait so many seconds; null for
+-- what the setting wakelog.backpressure says.
 create or replace function wakelog.append(
     p_type text,
     p_payload jsonb default '{}',
@@ -17,7 +19,8 @@ create or replace function wakelog.append(
     p_schema_version integer default 1,
     p_occurred_at timestamptz default null,
     p_id uuid default null,
-    p_deliver_after timestamptz default null
+    p_deliver_after timestamptz default null,
+    p_backpressure text default null
 ) returns wakelog.events
 language plpgsql
 security definer
@@ -26,6 +29,7 @@ as $$
 declare
     v_event wakelog.events;
     v_version bigint;
+    v_backpressure text;
 begin
     if starts_with(p_idempotency_key, 'wakelog:') then
         raise exception 'expected an idempotency key that does not begin with "wakelog:", found "%"',
@@ -43,6 +47,10 @@ begin
         v_version := wakelog.expect_version(p_stream, p_expected_version) + 1;
     end if;
 
+    if p_backpressure is not null then
+        v_backpressure := coalesce(current_setting('wakelog.backpressure', true), '');
+        perform set_config('wakelog.backpressure', p_backpressure, true);
+    end if;
     insert into wakelog.events (
         id, type, source, stream, version, payload, metadata, correlation_id, causation_id,
         idempotency_key, schema_version, occurred_at, deliver_after
@@ -55,8 +63,12 @@ begin
     on conflict (source, idempotency_key) do nothing
     returning * into v_event;
 
+    if p_backpressure is not null then
+        perform set_config('wakelog.backpressure', v_backpressure, true);
+    end if;
+
     -- Another transaction has just committed an event with this key.
-    if not found then
+    if v_event.id is null then
         select * into strict v_event from wakelog.events e
         where e.source = coalesce(p_source, '') and e.idempotency_key = p_idempotency_key;
         return wakelog.as_may_be_read(v_event);

@@ -20,6 +20,7 @@ begin
         attempts = excluded.attempts, stalled = excluded.stalled, reason = excluded.reason,
         error = excluded.error, failures = excluded.failures, died_at = excluded.died_at;
 
+    perform wakelog.free_slots(p_agent, array[p_delivery.position]);
     if p_delivery.key is not null then
         perform wakelog.step_forward(p_agent.id, array[p_delivery.key]);
     end if;

@@ -47,6 +47,10 @@ begin
             v_fresh := wakelog.claim_fresh(v_agent, v_cursor, p_worker, v_room, v_now, p_lease);
         end if;
     end if;
+    if v_agent.overflow = 'drop_oldest' then
+        v_late := wakelog.bury_dropped(v_agent, v_late, v_now);
+        v_fresh := wakelog.bury_dropped(v_agent, v_fresh, v_now);
+    end if;
     v_fresh := wakelog.postpone(v_agent.id, v_fresh, v_now);
     if v_agent.expires is not null then
         v_late := wakelog.bury_expired(v_agent, v_late, v_now);

@@ -4,7 +4,8 @@
 -- event's metadata must contain), payload_path (a jsonpath predicate), timeout (seconds), max_attempts,
 -- max_stalled, backoff (see wakelog.backoff), concurrency, ordered_by,
 -- rate ({"count": n, "window": seconds}), expires (seconds),
--- dedupe ({"by": as ordered_by, "mode": simple | throttle | debounce | keep_last, "window": seconds}), history (boolean),
+-- dedupe ({"by": as ordered_by, "mode": simple | throttle | debounce | keep_last, "window": seconds}),
+-- capacity (unfinished events), overflow (refuse | drop_oldest), history (boolean),
 -- start: "now" (the default: events committed from here on), "beginning", a position (number: the first
 -- one wanted), or a time (text).
 --
@@ -27,13 +28,15 @@ begin
     insert into wakelog.agents as a (
         name, types, sources, metadata, payload_path, type_regex, source_regex, timeout, max_attempts,
         max_stalled, backoff, concurrency, ordered_by, rate_count, rate_window,
-        expires, dedupe_by, dedupe_mode, dedupe_window, keeps_history
+        expires, dedupe_by, dedupe_mode, dedupe_window, capacity, overflow,
+        keeps_history
     ) values (
         v_agent.name, v_agent.types, v_agent.sources, v_agent.metadata, v_agent.payload_path,
         v_agent.type_regex, v_agent.source_regex, v_agent.timeout, v_agent.max_attempts,
         v_agent.max_stalled, v_agent.backoff, v_agent.concurrency, v_agent.ordered_by,
         v_agent.rate_count, v_agent.rate_window, v_agent.expires,
-        v_agent.dedupe_by, v_agent.dedupe_mode, v_agent.dedupe_window, v_agent.keeps_history
+        v_agent.dedupe_by, v_agent.dedupe_mode, v_agent.dedupe_window, v_agent.capacity,
+        v_agent.overflow, v_agent.keeps_history
     )
     on conflict (name) do update set
         types = excluded.types, sources = excluded.sources, metadata = excluded.metadata,
@@ -44,7 +47,8 @@ begin
         ordered_by = excluded.ordered_by, rate_count = excluded.rate_count,
         rate_window = excluded.rate_window, expires = excluded.expires,
         dedupe_by = excluded.dedupe_by, dedupe_mode = excluded.dedupe_mode,
-        dedupe_window = excluded.dedupe_window, keeps_history = excluded.keeps_history, updated_at = clock_timestamp()
+        dedupe_window = excluded.dedupe_window, capacity = excluded.capacity,
+        overflow = excluded.overflow, keeps_history = excluded.keeps_history, updated_at = clock_timestamp()
     returning a.* into v_agent;
 
     insert into wakelog.cursors (agent_id, position)
@@ -56,6 +60,7 @@ begin
     select v_agent.id, t.id from wakelog.types t
     where '.' || t.type ~ v_agent.type_regex
       and t.type not in (p_name || '.completed', p_name || '.failed');
+    perform wakelog.set_capacity(v_agent);
     return v_agent.id;
 end
 $$;

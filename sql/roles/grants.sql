@@ -12,6 +12,9 @@ begin
         execute pg_catalog.format('revoke all on routine %s from public', v_function);
     end loop;
 
+    -- Whoever may insert, by whatever grant, is asked by the trigger whether agents are bounded.
+    grant select on sequence wakelog.bounded to public;
+
     if exists (select from pg_catalog.pg_roles where rolname = 'wakelog_writer') then
         grant usage on schema wakelog to wakelog_writer;
         grant insert (id, type, source, stream, version, payload, metadata, correlation_id, causation_id,
@@ -20,7 +23,7 @@ begin
         grant execute on function
             wakelog.uuid7(),
             wakelog.append(text, jsonb, text, bigint, text, text, jsonb, text, uuid, integer, timestamptz, uuid,
-                           timestamptz),
+                           timestamptz, text),
             wakelog.append_many(jsonb)
             to wakelog_writer;
     end if;

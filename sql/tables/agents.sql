@@ -48,5 +48,10 @@ create table wakelog.agents (
         constraint agents_dedupe_window_is_positive check (dedupe_window > '0'),
     constraint agents_dedupe_is_whole check (
         (dedupe_by is null) = (dedupe_mode is null)
-        and (dedupe_window is not null) = (coalesce(dedupe_mode, '') in ('throttle', 'debounce')))
+        and (dedupe_window is not null) = (coalesce(dedupe_mode, '') in ('throttle', 'debounce'))),
+    -- How many unfinished events it may have, and what becomes of more.
+    capacity integer
+        constraint agents_capacity_is_positive check (capacity > 0),
+    overflow text not null default 'refuse'
+        constraint agents_overflow_in_a_known_way check (overflow in ('refuse', 'drop_oldest'))
 );

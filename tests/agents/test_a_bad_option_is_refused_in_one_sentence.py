@@ -57,7 +57,8 @@ def test_it_names_the_agent_what_was_expected_and_what_was_found(
     options: dict[str, Any] = {
         "handler": handler, "on": "push", "source": None, "metadata": None, "where": None, "timeout": "5m",
         "max_attempts": 5, "max_stalled": 10, "backoff": Fixed(), "concurrency": None, "ordered_by": None,
-        "rate": None, "expires": None, "start": "now", "history": True, **option,
+        "rate": None, "expires": None, "dedupe": None, "capacity": None, "overflow": "refuse",
+            "start": "now", "history": True, **option,
     }  # fmt: skip
     with pytest.raises(BadInput) as refused:
         define(name, options.pop("handler"), **options)

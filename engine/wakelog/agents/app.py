@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from wakelog.agents.definition import AgentDefinition, Handler, define
-from wakelog.agents.options import Backoff, Dedupe, Exponential, Rate, Start
+from wakelog.agents.options import Backoff, Dedupe, Exponential, Overflow, Rate, Start
 from wakelog.durations import Duration
 from wakelog.errors import BadInput
 
@@ -40,6 +40,8 @@ class Wakelog:
         rate: str | Rate | None = None,
         expires: Duration | None = None,
         dedupe: Dedupe | None = None,
+        capacity: int | None = None,
+        overflow: Overflow = "refuse",
         start: Start = "now",
         history: bool = True,
     ) -> Callable[[F], F]:
@@ -67,6 +69,9 @@ class Wakelog:
                 given up, with the reason "expired".
             dedupe: which events stand for one another, such as ``Dedupe("payload.id", "throttle", "5m")``; those
                 that are left out are in the history.
+            capacity: how many unfinished events it may have; producers then wait or are refused, as they say
+                (``append(..., backpressure=...)``). Every append that it wants is counted, by whatever application.
+            overflow: "refuse", or "drop_oldest": the oldest that waits is given up, with the reason "overflow".
             start: where a new agent begins. Counts the first time only; later: ``wakelog agents rewind``.
             history: whether finished deliveries leave a row in the history.
 
@@ -81,6 +86,7 @@ class Wakelog:
                 name, handler, on=on, source=source, metadata=metadata, where=where, timeout=timeout,
                 max_attempts=max_attempts, max_stalled=max_stalled, backoff=backoff,
                 concurrency=concurrency, ordered_by=ordered_by, rate=rate, expires=expires, dedupe=dedupe,
+                capacity=capacity, overflow=overflow,
                 start=start, history=history,
             )  # fmt: skip
             return handler

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wakelog.agents.options import Backoff, Dedupe, Exponential, Fixed, Rate, Start, start_option
+from wakelog.agents.options import Backoff, Dedupe, Exponential, Fixed, Overflow, Rate, Start, start_option
 from wakelog.durations import Duration, seconds
 from wakelog.errors import BadInput
 
@@ -37,6 +37,8 @@ class AgentDefinition:
     rate: Rate | None
     expires: float | None
     dedupe: Dedupe | None
+    capacity: int | None
+    overflow: Overflow
     start: Start
     history: bool
 
@@ -66,6 +68,8 @@ class AgentDefinition:
             "ordered_by": self.ordered_by,
             "rate": self.rate.rule() if self.rate is not None else None,
             "expires": self.expires,
+            "capacity": self.capacity,
+            "overflow": self.overflow,
             "dedupe": self.dedupe.rule() if self.dedupe is not None else None,
             "history": self.history,
             "start": start_option(self.start),
@@ -93,6 +97,8 @@ def define(
     rate: str | Rate | None,
     expires: Duration | None,
     dedupe: Dedupe | None,
+    capacity: int | None,
+    overflow: Overflow,
     start: Start,
     history: bool,
 ) -> AgentDefinition:
@@ -123,6 +129,8 @@ def define(
            "a backoff of Fixed, Exponential or a function", backoff)  # fmt: skip
     expect(dedupe is None or _is_a(Dedupe, dedupe), "a Dedupe, or None", dedupe)
     expect(dedupe is None or ordered_by is None, "ordered_by or dedupe, not both", ordered_by)
+    expect(capacity is None or _at_least(1, capacity), "capacity of 1 or more, or None", capacity)
+    expect(overflow in ("refuse", "drop_oldest"), 'overflow "refuse" or "drop_oldest"', overflow)
     expect(callable(handler), "a function as the handler", handler)
     try:
         limit = seconds(timeout)
@@ -136,7 +144,7 @@ def define(
         name=name, handler=handler, is_async=inspect.iscoroutinefunction(handler), types=types,
         sources=sources, metadata=metadata, where=where, timeout=limit, max_attempts=max_attempts,
         max_stalled=max_stalled, backoff=backoff, concurrency=concurrency, ordered_by=ordered_by,
-        rate=paced, expires=longest, dedupe=dedupe, start=start, history=history,
+        rate=paced, expires=longest, dedupe=dedupe, capacity=capacity, overflow=overflow, start=start, history=history,
     )  # fmt: skip
     try:
         definition.options()

@@ -70,6 +70,9 @@ class Rate:
         return {"count": self.count, "window": seconds(self.window)}
 
 
+Overflow = Literal["refuse", "drop_oldest"]
+"""What becomes of more events than an agent may have unfinished."""
+
 Mode = Literal["simple", "throttle", "debounce", "keep_last"]
 
 

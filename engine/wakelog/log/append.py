@@ -4,14 +4,15 @@ from collections.abc import Awaitable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from datetime import datetime
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 from uuid import UUID
 
 import orjson
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from wakelog.durations import Duration
+from wakelog.durations import Duration, seconds
+from wakelog.errors import BadInput
 from wakelog.log.bulk import Shape, copy_blocks, copy_statement, shape
 from wakelog.log.connections import (
     Rows,
@@ -39,7 +40,7 @@ _APPEND = Statement(
         cast(cast(%(metadata)s as text) as jsonb), cast(%(correlation_id)s as text),
         cast(cast(%(causation_id)s as text) as uuid), cast(%(schema_version)s as integer),
         cast(cast(%(occurred_at)s as text) as timestamptz), cast(cast(%(id)s as text) as uuid),
-        cast(cast(%(deliver_after)s as text) as timestamptz)
+        cast(cast(%(deliver_after)s as text) as timestamptz), cast(%(backpressure)s as text)
     ) as e
     """,
     COLUMNS,
@@ -48,6 +49,9 @@ _APPEND_MANY = Statement(
     "select count(*) as appended from wakelog.append_many(cast(cast(%(events)s as text) as jsonb))",
     ("appended",),
 )
+
+Backpressure = Literal["refuse", "wait"] | Duration
+"""What a producer does where an agent has as many unfinished events as it may."""
 
 # One call of wakelog.append_many: enough to make the round trip cheap, few enough to fit into memory twice.
 _MOST_EVENTS = 1000
@@ -71,6 +75,7 @@ def append(
     occurred_at: datetime | None = None,
     id: UUID | str | None = None,
     deliver_after: Duration | datetime | None = None,
+    backpressure: Backpressure | None = None,
 ) -> Event: ...
 
 
@@ -91,6 +96,7 @@ def append(
     occurred_at: datetime | None = None,
     id: UUID | str | None = None,
     deliver_after: Duration | datetime | None = None,
+    backpressure: Backpressure | None = None,
 ) -> Awaitable[Event]: ...
 
 
@@ -98,6 +104,8 @@ def append(
     connection: "SyncConnection | AsyncConnection",
     type: str,  # noqa: A002
     payload: Any = None,
+    *,
+    backpressure: Backpressure | None = None,
     **values: Any,
 ) -> Event | Awaitable[Event]:
     """Append one event in the caller's transaction and return it as it stands in the log.
@@ -111,14 +119,18 @@ def append(
     `source` that already carries the `idempotency_key` is returned as it is, and nothing is appended.
     `deliver_after` is a duration from now (seconds, "5m", a timedelta; by this program's clock) or a moment: no agent
     is given the event before it; the log has it at once.
+    `backpressure` says what to do where an agent that wants the event has reached its capacity: "refuse", "wait", or
+    wait for so many seconds (or "5m") and then refuse; None for what the setting wakelog.backpressure says, and that is
+    to refuse. Waiting keeps the transaction open, and sees room being made at isolation level read committed.
 
     Raises:
         VersionConflict: the stream is at another version; the transaction is aborted.
+        CapacityReached: an agent's capacity is reached; the transaction is aborted.
         BadInput: a value cannot be used; most are refused before anything is sent.
         psycopg.Error, sqlalchemy.exc.DBAPIError: whatever else the database refuses.
     """
     event = NewEvent.of({**values, "type": type, "payload": payload})
-    return run(connection, _APPEND, _parameters(event), _one)
+    return run(connection, _APPEND, {**_parameters(event), "backpressure": _patience(backpressure)}, _one)
 
 
 @overload
@@ -215,6 +227,17 @@ def _batches(events: Iterable[NewEvent]) -> Iterator[tuple[str, int]]:
 
 def _array(batch: list[bytes]) -> str:
     return b"".join((b"[", b",".join(batch), b"]")).decode()
+
+
+def _patience(backpressure: Backpressure | None) -> str | None:
+    if backpressure is None:
+        return None
+    if backpressure in ("refuse", "wait"):
+        return str(backpressure)
+    try:
+        return str(seconds(backpressure))
+    except BadInput as error:
+        raise BadInput(f'backpressure: expected "refuse", "wait" or how long to wait; {error}') from None
 
 
 def _parameters(event: NewEvent) -> dict[str, Any]:

@@ -1,0 +1,23 @@
+-- Trigger, for each event inserted once an agent has been bounded: a slot of every bounded agent that wants it.
+-- After the insert, so that a repeated idempotency key takes none.
+create or replace function wakelog.take_slots() returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_agent wakelog.agents;
+begin
+    for v_agent in
+        select a.* from wakelog.agents a
+        where a.capacity is not null
+          and (a.type_regex is null or '.' || new.type ~ a.type_regex)
+          and new.type not in (a.name || '.completed', a.name || '.failed')
+          and wakelog.wants(a, new)
+        order by a.id
+    loop
+        perform wakelog.take_slot(v_agent, new);
+    end loop;
+    return null;
+end
+$$;

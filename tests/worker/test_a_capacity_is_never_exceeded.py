@@ -1,0 +1,224 @@
+"""A bounded agent: producers wait, time out or are refused as they say, and never have more than so many unfinished."""
+
+import multiprocessing
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection as Pipe
+from typing import Any
+
+import psycopg
+import pytest
+from tests.worker.asking import ack, append, claim, fail, register, sequence, start_worker
+from tests.worker.waiting import one, until
+
+from wakelog import BadInput, CapacityReached
+from wakelog import append as append_event
+from wakelog.log.append import append_many
+
+TAKEN = "select taken from wakelog.capacity where agent = 'agent'"
+INSERT = "insert into wakelog.events (type) values ('job')"
+
+
+def fill(connection: psycopg.Connection, count: int) -> None:
+    connection.execute("insert into wakelog.events (type) select 'job' from generate_series(1, %s)", [count])
+
+
+def test_512_are_taken_and_the_513th_is_refused(connection: psycopg.Connection) -> None:
+    register(connection, "agent", "job", capacity=512)
+    for _ in range(512):
+        append_event(connection, "job")
+    with pytest.raises(CapacityReached, match='agent "agent" has 512 unfinished events'):
+        append_event(connection, "job")
+    with pytest.raises(CapacityReached):
+        append_many(connection, [{"type": "job"}])
+    with pytest.raises(psycopg.Error) as refused:
+        connection.execute(INSERT)
+    assert refused.value.sqlstate == "WL008"
+    append_event(connection, "other")  # no business of this agent
+    assert one(connection, "select count(*) from wakelog.events where type = 'job'") == 512
+
+
+def test_one_that_waits_for_a_time_is_refused_after_it(connection: psycopg.Connection) -> None:
+    register(connection, "agent", "job", capacity=2)
+    fill(connection, 2)
+    before = time.monotonic()
+    with pytest.raises(CapacityReached):
+        append_event(connection, "job", backpressure=0.3)
+    assert 0.3 <= time.monotonic() - before < 3
+    with pytest.raises(BadInput, match="backpressure"):
+        append_event(connection, "job", backpressure="patiently")
+
+
+def test_one_that_waits_goes_on_when_there_is_room(connection: psycopg.Connection, database: str) -> None:
+    register(connection, "agent", "job", capacity=2)
+    worker = start_worker(connection, "agent")
+    fill(connection, 2)
+    sequence(connection)
+    appended = threading.Event()
+
+    def wait() -> None:
+        with psycopg.connect(database, autocommit=True, application_name="waiting") as producer:
+            append_event(producer, "job", backpressure="wait")
+            appended.set()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    until(
+        lambda: one(
+            connection,
+            "select wait_event = 'PgSleep' from pg_stat_activity where application_name = 'waiting'",
+        )
+    )
+    assert not appended.is_set()
+    got = claim(connection, "agent", worker, 1)
+    assert not appended.wait(0.2)  # handed out is not finished
+    ack(connection, "agent", worker, got)
+    assert appended.wait(5)
+    thread.join()
+    assert one(connection, TAKEN) == 2
+
+
+def _race(url: str, rounds: int, mode: str, pipe: Pipe) -> None:
+    committed = refused = 0
+    with psycopg.connect(url) as connection:
+        for n in range(rounds):
+            try:
+                append_event(connection, "job", backpressure=mode)  # pyright: ignore
+                if n % 7 == 3:
+                    connection.rollback()
+                else:
+                    connection.commit()
+                    committed += 1
+            except CapacityReached:
+                connection.rollback()
+                refused += 1
+    pipe.send((committed, refused))
+
+
+def race(url: str, producers: int, rounds: int, mode: str) -> list[tuple[int, int]]:
+    spawn = multiprocessing.get_context("spawn")
+    racing: list[tuple[Any, Any]] = []
+    for _ in range(producers):
+        mine, theirs = spawn.Pipe()
+        process = spawn.Process(target=_race, args=(url, rounds, mode, theirs))
+        process.start()
+        racing.append((process, mine))
+    results: list[tuple[int, int]] = [mine.recv() for _, mine in racing]
+    for process, _ in racing:
+        process.join()
+    return results
+
+
+def test_20_racing_producers_never_exceed_512(connection: psycopg.Connection, database: str) -> None:
+    register(connection, "agent", "job", capacity=512)
+    results = race(database, 20, 60, "refuse")
+    assert sum(committed for committed, _ in results) == 512
+    assert sum(refused for _, refused in results) > 0
+    assert one(connection, "select count(*) from wakelog.events where type = 'job'") == 512
+    assert one(connection, TAKEN) == 512
+
+
+def test_racing_producers_that_wait_all_get_through(
+    connection: psycopg.Connection, database: str, start_workers: Callable[..., Any]
+) -> None:
+    start_workers("""
+        @app.agent("agent", on="job", start="beginning", capacity=5)
+        async def work(event, ctx): ...
+    """)
+    most = 0
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal most
+        with psycopg.connect(database, autocommit=True) as eyes:
+            while not done.is_set():
+                most = max(most, one(eyes, "select behind + in_flight + retrying from wakelog.lag"))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        results = race(database, 4, 30, "wait")
+    finally:
+        done.set()
+        thread.join()
+    assert results == [(26, 0)] * 4
+    assert most <= 5
+    until(lambda: one(connection, TAKEN) == 0)
+
+
+def test_room_is_made_by_finishing_whichever_way(connection: psycopg.Connection) -> None:
+    register(connection, "agent", "job", capacity=3)
+    worker = start_worker(connection, "agent")
+    fill(connection, 3)
+    sequence(connection)
+    first, second, _ = claim(connection, "agent", worker)
+    fail(connection, "agent", worker, first)
+    assert one(connection, TAKEN) == 3  # it is tried again
+    fail(connection, "agent", worker, second, final=True)
+    assert one(connection, TAKEN) == 2
+    fill(connection, 1)
+    connection.execute("select wakelog.remove_agent('agent')")
+    fill(connection, 100)
+
+
+def test_a_repeated_idempotency_key_takes_no_room(connection: psycopg.Connection, database: str) -> None:
+    register(connection, "agent", "job", capacity=1)
+    for _ in range(3):
+        append_event(connection, "job", idempotency_key="same")
+    assert one(connection, TAKEN) == 1
+
+
+def test_capacity_grows_shrinks_and_counts_what_is_there(connection: psycopg.Connection) -> None:
+    fill(connection, 4)
+    sequence(connection)
+    register(connection, "agent", "job", capacity=5)
+    worker = start_worker(connection, "agent")
+    fill(connection, 1)
+    with pytest.raises(psycopg.Error, match="capacity"):
+        fill(connection, 1)
+    register(connection, "agent", "job", capacity=6)
+    fill(connection, 1)
+    sequence(connection)
+    register(connection, "agent", "job", capacity=2)
+    got = claim(connection, "agent", worker)
+    for delivery in got[:4]:
+        ack(connection, "agent", worker, [delivery])
+        with pytest.raises(psycopg.Error, match="capacity"):
+            fill(connection, 1)
+    ack(connection, "agent", worker, got[4:])
+    fill(connection, 2)
+    register(connection, "agent", "job")
+    fill(connection, 100)
+
+
+def test_agents_answers_are_never_refused(connection: psycopg.Connection) -> None:
+    register(connection, "agent", "agent2.completed", capacity=1)
+    register(connection, "agent2", "job")
+    worker = start_worker(connection, "agent2")
+    fill(connection, 2)
+    sequence(connection)
+    for position, attempt, _ in claim(connection, "agent2", worker):
+        connection.execute("select wakelog.ack('agent2', %s, %s, %s, '1')", [position, worker, attempt])
+    assert one(connection, "select count(*) from wakelog.events where type = 'agent2.completed'") == 2
+
+
+def test_the_oldest_that_waits_is_dropped_where_the_agent_says_so(connection: psycopg.Connection) -> None:
+    register(connection, "agent", "job", capacity=3, overflow="drop_oldest")
+    worker = start_worker(connection, "agent")
+    fill(connection, 1)
+    sequence(connection)
+    ((running, *_),) = claim(connection, "agent", worker)
+    for _ in range(4):
+        append(connection, "job")
+        sequence(connection)
+    got = claim(connection, "agent", worker)
+    assert [position for position, _, _ in got] == [4, 5]
+    dead = connection.execute(
+        "select position, reason, attempts from wakelog.dead_letters order by 1"
+    ).fetchall()
+    assert dead == [(2, "overflow", 0), (3, "overflow", 0)]
+    with pytest.raises(psycopg.Error, match="capacity"):
+        append(connection, "job")  # all three are being worked on
+    ack(connection, "agent", worker, [(running, 1, "")])
+    append(connection, "job")
