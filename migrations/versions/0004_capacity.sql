@@ -11,17 +11,20 @@ alter table wakelog.dead add constraint dead_for_a_known_reason
 create table wakelog.slots (
     agent_id integer not null
         constraint slots_of_an_agent references wakelog.agents on delete cascade,
-    slot integer not null,
-    seq bigint,
-    constraint slots_one_per_number primary key (agent_id, slot)
-) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
-
-create index slots_free on wakelog.slots (agent_id) where seq is null;
-
-create unique index slots_one_per_event on wakelog.slots (agent_id, seq) where seq is not null;
+    seq bigint not null,
+    constraint slots_one_per_event primary key (agent_id, seq)
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 
 -- Whether any agent was ever bounded: asked at each insert, of a sequence because nothing is cheaper.
 create sequence wakelog.bounded as integer;
+
+create table wakelog.room (
+    agent_id integer not null
+        constraint room_of_an_agent references wakelog.agents on delete cascade,
+    owed boolean not null default false
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
+
+create index room_by_agent on wakelog.room (agent_id, owed);
 
 create table wakelog.dropped (
     agent_id integer not null

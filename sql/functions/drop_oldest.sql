@@ -5,11 +5,11 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_oldest wakelog.slots;
+    v_oldest bigint;
 begin
-    select s.* into v_oldest from wakelog.slots s
+    select s.seq into v_oldest from wakelog.slots s
     left join wakelog.log l on l.seq = s.seq
-    where s.agent_id = p_agent_id and s.seq is not null
+    where s.agent_id = p_agent_id
       and not exists (select from wakelog.deliveries d
                       where d.agent_id = p_agent_id and d.position = l.position and d.worker is not null)
     order by s.seq limit 1
@@ -17,8 +17,9 @@ begin
     if not found then
         return false;
     end if;
-    insert into wakelog.dropped (agent_id, seq) values (p_agent_id, v_oldest.seq) on conflict do nothing;
-    update wakelog.slots s set seq = p_seq where s.agent_id = p_agent_id and s.slot = v_oldest.slot;
+    delete from wakelog.slots s where s.agent_id = p_agent_id and s.seq = v_oldest;
+    insert into wakelog.dropped (agent_id, seq) values (p_agent_id, v_oldest) on conflict do nothing;
+    insert into wakelog.slots (agent_id, seq) values (p_agent_id, p_seq);
     return true;
 end
 $$;

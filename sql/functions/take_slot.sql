@@ -14,15 +14,10 @@ declare
         when 'wait' then 'infinity'
         else clock_timestamp() + make_interval(secs => v_says::double precision) end;
     v_pause double precision := 0.005;
-    v_slot integer;
 begin
     loop
-        select s.slot into v_slot from wakelog.slots s
-        where s.agent_id = p_agent.id and s.seq is null
-        limit 1
-        for update skip locked;
-        if found then
-            update wakelog.slots s set seq = p_event.seq where s.agent_id = p_agent.id and s.slot = v_slot;
+        if wakelog.take_room(p_agent.id, 1, false) = 1 then
+            insert into wakelog.slots (agent_id, seq) values (p_agent.id, p_event.seq);
             return;
         end if;
         if starts_with(p_event.idempotency_key, 'wakelog:') then
