@@ -1,9 +1,13 @@
 -- Of deliveries just handed out, let those wait whose event is to be delivered later; returns the others. They
 -- have not been tried, and are claimed as retries are once their time has come.
+--
+-- Without statistics the first question would be answered by reading all events: none is delayed, mostly.
 create or replace function wakelog.postpone(p_agent_id integer, p_positions bigint[], p_now timestamptz)
 returns bigint[]
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
 as $$
 declare
     v_later bigint[];
