@@ -1,5 +1,6 @@
 """`wakelog dead`: the deliveries that were given up, and what becomes of them."""
 
+import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from wakelog_cli.failures import ExitCode, Failure
 from wakelog_cli.moments import clock_time
 from wakelog_cli.options import Command, be_sure, database_option, json_option, yes_option
 from wakelog_cli.output import counted, say, say_json, shortened, table, to_json
+from wakelog_cli.progress import Progress
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -122,32 +124,53 @@ def _which(command: Command) -> Command:
 
 @dead.command()
 @_which
+@click.option("--rate", metavar="N/WINDOW", help="No more than so many at a time: 10/s, 100/m, 3/30s.")
 def retry(
     agent: str | None,
     position: int | None,
     of_agent: str | None,
     every: bool,
+    rate: str | None,
     database: str | None,
     as_json: bool,
 ) -> None:
-    """Give dead letters another round of attempts.
+    """Give dead letters another round of attempts, the oldest first.
+
+    Each is one transaction. Interrupted, the same command goes on with the rest; what died again meanwhile waits for
+    the next time.
 
     Examples:
 
         wakelog dead retry tests 812
 
-        wakelog dead retry --agent tests --all
+        wakelog dead retry --agent tests --all --rate 10/s
     """
+    from wakelog.agents.options import Rate
+
     name = _agent(agent or of_agent, position, every)
+    pause = 0.0 if rate is None else Rate.of(rate).spacing
+    retried: list[int] = []
     with connected(database) as connection:
+        # Listed once: one that dies again is not tried again for ever.
         positions = _positions(connection, name, position)
-        with connection.transaction():
-            for each in positions:
-                connection.execute("select wakelog.retry_dead(%s, %s)", [name, each])
+        with Progress("retrying", "dead letters", len(positions)) as progress:
+            try:
+                for each in positions:
+                    if retried:
+                        time.sleep(pause)
+                    if value(connection, "select wakelog.retry_dead(%(a)s, %(p)s)", {"a": name, "p": each}):
+                        retried.append(each)
+                    progress.advance(1, 1)
+            except KeyboardInterrupt:
+                raise Failure(
+                    f"interrupted after {counted(len(retried), 'dead letter')} of {len(positions)}",
+                    ExitCode.INTERRUPTED,
+                    next_command="the same command goes on with the rest",
+                ) from None
     if as_json:
-        say_json({"agent": name, "retried": positions})
+        say_json({"agent": name, "retried": retried})
     else:
-        letters = counted(len(positions), "dead letter")
+        letters = counted(len(retried), "dead letter")
         say(f"{letters} of {name} to be tried again; watch it: wakelog agents show {name}")
 
 
@@ -198,7 +221,7 @@ def _positions(connection: "Connection[Any]", agent: str, position: int | None) 
     require_agent(connection, agent)
     positions: list[int] = value(
         connection,
-        """select coalesce(array_agg(position order by position), '{}') from wakelog.dead_letters
+        """select coalesce(array_agg(position order by died_at, position), '{}') from wakelog.dead_letters
            where agent = %(agent)s and (%(position)s::bigint is null or position = %(position)s)""",
         {"agent": agent, "position": position},
     )

@@ -1,10 +1,14 @@
 """wakelog dead: seen, shown with each attempt, tried again, or let rest."""
 
+import signal
+import subprocess
+import time
 from typing import Any
 
 import psycopg
 import pytest
-from tests.cli.command import Wakelog
+from tests.cli.command import COMMAND, Wakelog
+from tests.worker.waiting import until
 
 Connection = psycopg.Connection[Any]
 
@@ -35,6 +39,48 @@ def test_retry(wakelog: Wakelog, dead_letter: Connection, which: list[str]) -> N
     assert wakelog("dead", "retry", *which, "--json").json == {"agent": "tests", "retried": [1]}
     assert wakelog("lag", "--json").json[0]["retrying"] == 1
     assert wakelog("dead", "retry", "tests", "--all").out.startswith("0 dead letters of tests")
+
+
+def more_dead_letters(connection: Connection, count: int) -> int:
+    """Give up all there is and as many more; how many dead letters there are then."""
+    connection.execute("insert into wakelog.events (type) select 'push' from generate_series(1, %s)", [count])
+    connection.execute("select wakelog.sequence()")
+    worker = connection.execute("select wakelog.start_worker('a test', '{tests}', false)").fetchone()
+    assert worker is not None
+    connection.execute(
+        "select wakelog.fail('tests', c.position, %s, c.attempt, 'boom', null, null, true) "
+        "from wakelog.claim('tests', %s, 100) c",
+        [worker[0], worker[0]],
+    )
+    row = connection.execute("select count(*) from wakelog.dead").fetchone()
+    assert row is not None
+    return row[0]
+
+
+def test_retries_are_spread(wakelog: Wakelog, dead_letter: Connection) -> None:
+    dead = more_dead_letters(dead_letter, 3)
+    before = time.monotonic()
+    retried = wakelog("dead", "retry", "tests", "--all", "--rate", "10/s", "--json").json["retried"]
+    assert len(retried) == dead
+    assert retried[0] == 1
+    assert time.monotonic() - before >= 0.1 * (dead - 1)
+    assert wakelog("dead", "retry", "tests", "--all", "--rate", "often").code == 2
+
+
+def test_an_interrupted_retry_goes_on_with_the_rest(
+    wakelog: Wakelog, dead_letter: Connection, database: str
+) -> None:
+    dead = more_dead_letters(dead_letter, 3)
+    command = [*COMMAND, "dead", "retry", "tests", "--all", "--rate", "1/h"]
+    retrying = subprocess.Popen(
+        [*command, "--database", database], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    until(lambda: dead_letter.execute("select count(*) from wakelog.dead").fetchone() == (dead - 1,))
+    retrying.send_signal(signal.SIGINT)
+    _, said = retrying.communicate(timeout=20)
+    assert retrying.returncode == 130
+    assert f"interrupted after 1 dead letter of {dead}; the same command goes on with the rest" in said
+    assert len(wakelog("dead", "retry", "tests", "--all", "--json").json["retried"]) == dead - 1
 
 
 def test_discard(wakelog: Wakelog, dead_letter: Connection) -> None:

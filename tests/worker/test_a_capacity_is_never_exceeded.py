@@ -147,6 +147,18 @@ def test_racing_producers_that_wait_all_get_through(
     until(lambda: one(connection, TAKEN) == 0)
 
 
+def test_producers_do_not_wait_for_one_another(connection: psycopg.Connection, database: str) -> None:
+    register(connection, "agent", "job", capacity=2)
+    with psycopg.connect(database) as slow, psycopg.connect(database, autocommit=True) as quick:
+        slow.execute(INSERT)  # and it stays open
+        quick.execute("set lock_timeout = '5s'")
+        quick.execute(INSERT)
+        with pytest.raises(psycopg.Error, match="capacity"):
+            quick.execute(INSERT)
+        slow.rollback()
+        quick.execute(INSERT)
+
+
 def test_room_is_made_by_finishing_whichever_way(connection: psycopg.Connection) -> None:
     register(connection, "agent", "job", capacity=3)
     worker = start_worker(connection, "agent")
@@ -222,3 +234,17 @@ def test_the_oldest_that_waits_is_dropped_where_the_agent_says_so(connection: ps
         append(connection, "job")  # all three are being worked on
     ack(connection, "agent", worker, [(running, 1, "")])
     append(connection, "job")
+
+
+def test_one_that_is_delayed_may_be_dropped_too(connection: psycopg.Connection) -> None:
+    register(connection, "agent", "job", capacity=1, overflow="drop_oldest")
+    worker = start_worker(connection, "agent")
+    append_event(connection, "job", deliver_after="1h")
+    sequence(connection)
+    assert claim(connection, "agent", worker) == []
+    append(connection, "job")
+    sequence(connection)
+    assert [position for position, _, _ in claim(connection, "agent", worker)] == [2]
+    connection.execute("select set_config('wakelog.clock_offset', '2 hours', false)")
+    assert [position for position, _, _ in claim(connection, "agent", worker)] == [2]  # its lease is over
+    assert one(connection, "select reason from wakelog.dead_letters where position = 1") == "overflow"

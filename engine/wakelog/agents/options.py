@@ -63,6 +63,12 @@ class Rate:
         window = window.strip()
         return cls(int(count), window if window[0].isdigit() else f"1{window}")
 
+    @property
+    def spacing(self) -> float:
+        """Seconds from one start to the next, where they are spread evenly. Raises BadInput."""
+        self.rule()
+        return seconds(self.window) / self.count
+
     def rule(self) -> dict[str, object]:
         """As the database reads it."""
         if self.count < 1 or seconds(self.window) <= 0:
