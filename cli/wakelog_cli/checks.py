@@ -253,6 +253,26 @@ def agents(connection: "Connection[Any]") -> Iterator[Finding]:
         yield Finding("agents", "ok", f"{len(found)}, all well" if found else "there are none yet")
 
 
+def unmatched(connection: "Connection[Any]") -> Iterator[Finding]:
+    """Types that no agent wants: often a word misspelt, on one side or the other."""
+    types: list[str] = value(
+        connection,
+        "select coalesce(array_agg(type order by last_position desc), '{}') from wakelog.unmatched",
+    )
+    if types and value(connection, "select exists (select from wakelog.agents)"):
+        shown = ", ".join(types[:5]) + (", ..." if len(types) > 5 else "")
+        yield Finding(
+            "types",
+            "warn",
+            f"no agent wants {shown} ({counted(len(types), 'type')})",
+            "if one should: mend its on=, or the producer's type; see: select * from wakelog.unmatched",
+        )
+    else:
+        yield Finding(
+            "types", "ok", "every one is wanted by some agent" if not types else "there are no agents yet"
+        )
+
+
 def settings(connection: "Connection[Any]") -> Iterator[Finding]:
     """Settings that lose events or stop the cleaning up."""
     now = {
@@ -327,4 +347,4 @@ def notifications(connection: "Connection[Any]") -> Iterator[Finding]:
 
 
 BEFORE_THE_SCHEMA: tuple[Check, ...] = (server, settings, connections, notifications, transactions, listening)
-WITH_THE_SCHEMA: tuple[Check, ...] = (cluster, doorkeeper, workers, agents)
+WITH_THE_SCHEMA: tuple[Check, ...] = (cluster, doorkeeper, workers, agents, unmatched)

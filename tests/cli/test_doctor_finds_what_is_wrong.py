@@ -41,6 +41,13 @@ class TestOnSafeDisks:
             "connections",
         }
 
+    def test_types_that_no_agent_wants(self, wakelog: Wakelog, dead_letter: Connection) -> None:
+        dead_letter.execute("insert into wakelog.events (type) values ('psuh')")
+        dead_letter.execute("select wakelog.sequence()")
+        checks = {check["check"]: check for check in wakelog("doctor", "--json").json["checks"]}
+        assert checks["types"]["state"] == "warn"
+        assert "psuh" in checks["types"]["found"]
+
     def test_people_get_a_table(self, wakelog: Wakelog) -> None:
         words = wakelog("doctor").out
         assert words.rstrip().endswith("0 failed, 1 warning")
