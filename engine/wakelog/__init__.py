@@ -26,6 +26,8 @@ from wakelog.errors import (
     RetryAfter,
     SchemaMismatch,
     UnknownAgent,
+    UnknownType,
+    Unroutable,
     VersionConflict,
     WakelogError,
 )
@@ -55,6 +57,8 @@ __all__ = [
     "RetryAfter",
     "SchemaMismatch",
     "UnknownAgent",
+    "UnknownType",
+    "Unroutable",
     "VersionConflict",
     "Wakelog",
     "WakelogError",

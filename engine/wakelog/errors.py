@@ -74,6 +74,18 @@ class CapacityReached(WakelogError):
     sqlstate = "WL008"
 
 
+class UnknownType(BadInput):
+    """The type is not among those of its family, which was declared."""
+
+    sqlstate = "WL009"
+
+
+class Unroutable(BadInput):
+    """No agent wants the event, and in its family one must."""
+
+    sqlstate = "WL010"
+
+
 class DatabaseUnreachable(WakelogError):
     """No connection could be made."""
 
@@ -113,7 +125,7 @@ BY_SQLSTATE: dict[str, type[WakelogError]] = {
     error.sqlstate: error
     for error in (
         VersionConflict, LeaseLost, UnknownAgent, AppendOnly, SequencerRefused, BadInput, UnknownWorker,
-        CapacityReached,
+        CapacityReached, UnknownType, Unroutable,
     )
     if error.sqlstate
 }  # fmt: skip

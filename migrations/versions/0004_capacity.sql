@@ -15,8 +15,9 @@ create table wakelog.slots (
     constraint slots_one_per_event primary key (agent_id, seq)
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 
--- Whether any agent was ever bounded: asked at each insert, of a sequence because nothing is cheaper.
-create sequence wakelog.bounded as integer;
+-- Whether there was ever a bounded agent or a declared family: asked at each insert, of a sequence because nothing
+-- is cheaper.
+create sequence wakelog.guarded as integer;
 
 create table wakelog.room (
     agent_id integer not null

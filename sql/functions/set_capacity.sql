@@ -17,7 +17,7 @@ begin
         delete from wakelog.room r where r.agent_id = p_agent.id;
         return;
     end if;
-    perform setval('wakelog.bounded', 1);
+    perform setval('wakelog.guarded', 1);
     v_more := p_agent.capacity - (
         (select count(*) from wakelog.slots s where s.agent_id = p_agent.id)
         + (select count(*) filter (where not r.owed) - count(*) filter (where r.owed)

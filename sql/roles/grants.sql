@@ -12,8 +12,8 @@ begin
         execute pg_catalog.format('revoke all on routine %s from public', v_function);
     end loop;
 
-    -- Whoever may insert, by whatever grant, is asked by the trigger whether agents are bounded.
-    grant select on sequence wakelog.bounded to public;
+    -- Whoever may insert, by whatever grant, is asked by the trigger whether inserts are to be looked at.
+    grant select on sequence wakelog.guarded to public;
 
     if exists (select from pg_catalog.pg_roles where rolname = 'wakelog_writer') then
         grant usage on schema wakelog to wakelog_writer;
@@ -54,7 +54,7 @@ begin
                     current_user;
         end;
         grant execute on function
-            wakelog.register_agent(text, jsonb),
+            wakelog.register_agent(text, jsonb), wakelog.declare_family(text, text[], boolean),
             wakelog.start_worker(text, text[], boolean), wakelog.stop_worker(bigint),
             wakelog.fall_asleep(bigint, integer), wakelog.wake_up(bigint),
             wakelog.heartbeat(bigint, text[], bigint[], interval),

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from wakelog.agents.definition import AgentDefinition, Handler, define
+from wakelog.agents.definition import AgentDefinition, Family, Handler, define
 from wakelog.agents.options import Backoff, Dedupe, Exponential, Overflow, Rate, Start
 from wakelog.durations import Duration
 from wakelog.errors import BadInput
@@ -22,6 +22,29 @@ class Wakelog:
     def __init__(self, name: str) -> None:
         self.name = name
         self.agents: dict[str, AgentDefinition] = {}
+        self.families: dict[str, Family] = {}
+
+    def family(self, name: str, *, types: Sequence[str] | None = None, must_match: bool = False) -> None:
+        """Declare what must hold for events whose type is, or begins with, these words; the database sees to it.
+
+        Whoever appends something else, by whatever means, is refused: with `UnknownType` (SQLSTATE WL009) or
+        `Unroutable` (WL010). Declared in the database when a worker starts; declared again, it is replaced.
+
+        Args:
+            name: a dotted word or more, such as "order" or "order.item".
+            types: which types there are, each beginning with the name; None for any.
+            must_match: whether some agent must want each event, all its filters considered.
+
+        Raises:
+            BadInput: a type does not begin with the name, or nothing is declared.
+        """
+        known = None if types is None else tuple(types)
+        strange = [each for each in known or () if each != name and not each.startswith(f"{name}.")]
+        if strange:
+            raise BadInput(f'family "{name}": expected types that begin with "{name}", found {strange[0]!r}')
+        if known is None and not must_match:
+            raise BadInput(f'family "{name}": expected types= or must_match=True, found neither')
+        self.families[name] = Family(name, known, must_match)
 
     def agent(
         self,

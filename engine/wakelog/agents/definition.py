@@ -80,6 +80,15 @@ class AgentDefinition:
         return seconds(self.backoff(failures)) if callable(self.backoff) else None
 
 
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What is declared of the types that begin with these words."""
+
+    name: str
+    types: tuple[str, ...] | None
+    must_match: bool
+
+
 def define(
     name: str,
     handler: Handler,

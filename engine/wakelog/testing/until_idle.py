@@ -75,7 +75,9 @@ async def until_idle(app: Wakelog, url: str, timeout: float) -> None:
         await doors.execute("select wakelog.reap_workers()")
         while True:
             worker = Worker(app, url, grace=0.0)
-            session = await Session.start(url, app.agents.values(), lease=worker.lease, listening=True)
+            session = await Session.start(
+                url, app.agents.values(), app.families.values(), lease=worker.lease, listening=True
+            )
             shift = _TestShift(worker, session, deadline)
             working = asyncio.create_task(shift.run())
             try:
@@ -131,6 +133,7 @@ async def _end(working: "asyncio.Task[None]") -> None:
 def _from_the_beginning(app: Wakelog) -> Wakelog:
     """A copy whose agents begin with the log: in a test, "now" is not the moment somebody runs them."""
     copy = Wakelog(app.name)
+    copy.families = app.families
     for name, agent in app.agents.items():
         start = "beginning" if agent.start == "now" else agent.start
         copy.agents[name] = dataclasses.replace(agent, start=start)

@@ -101,7 +101,11 @@ class Worker:
             started = time.monotonic()
             try:
                 session = await Session.start(
-                    self.url, self.app.agents.values(), lease=self.lease, listening=self.listening
+                    self.url,
+                    self.app.agents.values(),
+                    self.app.families.values(),
+                    lease=self.lease,
+                    listening=self.listening,
                 )
                 self.ready(session.worker)
                 started_once = True

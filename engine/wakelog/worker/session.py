@@ -23,7 +23,7 @@ import psycopg
 from psycopg import AsyncConnection, sql
 from psycopg.types.json import set_json_loads
 
-from wakelog.agents.definition import AgentDefinition
+from wakelog.agents.definition import AgentDefinition, Family
 from wakelog.errors import BadInput, UnknownWorker, translate
 from wakelog.postgres import jsonb
 from wakelog.postgres.connect import connect_async, free_when_cut_off
@@ -52,7 +52,13 @@ class Session:
 
     @classmethod
     async def start(
-        cls, url: str, agents: Iterable[AgentDefinition], *, lease: float, listening: bool
+        cls,
+        url: str,
+        agents: Iterable[AgentDefinition],
+        families: Iterable[Family] = (),
+        *,
+        lease: float,
+        listening: bool,
     ) -> "Session":
         """Register the agents and this worker."""
         connection = await open_connection(url, pooled=not listening)
@@ -60,6 +66,11 @@ class Session:
             agents = list(agents)
             for agent in agents:
                 await _register(connection, agent)
+            for family in families:
+                await _one(
+                    connection, "select wakelog.declare_family(%s, %s, %s)",
+                    [family.name, None if family.types is None else list(family.types), family.must_match],
+                )  # fmt: skip
             row = await _one(
                 connection,
                 "select wakelog.start_worker(%s, %s, %s)",

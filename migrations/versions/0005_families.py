@@ -1,0 +1,18 @@
+"""Families of types that are declared."""
+
+from alembic import op
+
+from wakelog.postgres.migration import run_sql_beside
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    run_sql_beside(__file__, op.get_context())
+
+
+def downgrade() -> None:
+    raise NotImplementedError("databases do not go back: restore a backup")

@@ -1,0 +1,31 @@
+-- Refuse an event of a declared family whose type is not among those declared (WL009), or that no agent wants where
+-- one must (WL010). What agents tell of their own outcomes is never refused.
+create or replace function wakelog.check_family(p_event wakelog.events) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_family wakelog.families;
+begin
+    for v_family in
+        select f.* from wakelog.families f
+        where (p_event.type = f.family or starts_with(p_event.type, f.family || '.'))
+          and not exists (select from wakelog.agents a
+                          where p_event.type in (a.name || '.completed', a.name || '.failed'))
+    loop
+        if p_event.type <> all (v_family.types) then
+            raise exception 'expected a type of the family "%" (%), found "%"',
+                v_family.family, array_to_string(v_family.types, ', '), p_event.type
+                using errcode = 'WL009', hint = 'Mend the type, or declare it: app.family(...).';
+        end if;
+        if v_family.must_match and not exists (
+            select from wakelog.agents a
+            where (a.type_regex is null or '.' || p_event.type ~ a.type_regex) and wakelog.wants(a, p_event)
+        ) then
+            raise exception 'no agent wants this event of type "%", and in the family "%" one must',
+                p_event.type, v_family.family
+                using errcode = 'WL010', hint = 'See what agents want: wakelog agents list.';
+        end if;
+    end loop;
+end
+$$;
