@@ -19,6 +19,10 @@ MIXES = {
         "reap", "stop", "die", "rewind", "retry_dead", "discard_dead", "ring", "sleep", "record_step", "register",
     ],
     "workers that come and go": ["die", "come", "reap", "ring", "sleep", "sleep", "heartbeat_of_others"],
+    "producers that wait for room": [
+        "produce", "produce", "produce", "resize", "claim", "claim", "ack", "ack", "fail", "release", "ring", "reap",
+        "rewind", "retry_dead",
+    ],
 }  # fmt: skip
 
 
@@ -45,7 +49,9 @@ class Caller(threading.Thread):
                     getattr(self, name)()
                     self.called.add(name)
                 except psycopg.Error as error:
-                    if error.sqlstate in ("WL002", "WL007"):
+                    if error.sqlstate == "WL008":
+                        self.called.add(name)
+                    elif error.sqlstate in ("WL002", "WL007"):
                         self.held.clear()
                         if error.sqlstate == "WL007":
                             self.worker = self.start_worker()
@@ -157,6 +163,19 @@ class Caller(threading.Thread):
 
     def register(self) -> None:
         register(self.connection, self.random.choice(["one", "two"]), max_stalled=2, concurrency=30)
+
+    def produce(self) -> None:
+        """Several in one transaction, each of which may wait for room while it holds that of the others."""
+        with self.connection.transaction(force_rollback=self.random.random() < 0.2):
+            self.connection.execute("set local wakelog.backpressure = '0.05'")
+            for _ in range(self.random.randint(1, 4)):
+                self.connection.execute("insert into wakelog.events (type) values ('work')")
+
+    def resize(self) -> None:
+        register(self.connection, "one", max_stalled=2, capacity=self.random.randint(5, 40))
+        register(
+            self.connection, "two", max_stalled=2, capacity=self.random.randint(5, 40), overflow="drop_oldest"
+        )
 
     def position(self) -> int:
         return self.random.randint(1, EVENTS)
