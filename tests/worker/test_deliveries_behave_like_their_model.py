@@ -53,6 +53,8 @@ class Deliveries(RuleBasedStateMachine):
         )  # fmt: skip
         self.workers = [start_worker(self.connection, self.agent, locked=False) for _ in range(3)]
         self.work: dict[int, Work] = {}
+        self.append(3)
+        self.claim(0, 5)
 
     def turn(self, seconds: float) -> None:
         self.now += seconds
@@ -68,11 +70,16 @@ class Deliveries(RuleBasedStateMachine):
         sequence(self.connection)
         self.work.update({before + n: Work() for n in range(1, count + 1)})
 
-    @rule(seconds=st.sampled_from([5, 11, 61]))
+    @rule(seconds=st.sampled_from([11, 61]))
     def time_passes(self, seconds: int) -> None:
         self.turn(seconds)
 
-    @rule(n=st.integers(0, 2), limit=st.integers(1, 5))
+    @rule(n=st.integers(0, 2), limit=st.sampled_from([1, 5, 50]))
+    def a_worker_lets_its_leases_run_out_and_another_claims(self, n: int, limit: int) -> None:
+        self.turn(LEASE + 1)
+        self.claim(n, limit)
+
+    @rule(n=st.integers(0, 2), limit=st.sampled_from([1, 5, 50]))
     def claim(self, n: int, limit: int) -> None:
         # Those over which workers died too often are given up first.
         late = [p for p, w in self.work.items() if w.state in ("held", "waiting") and w.due <= self.now]
@@ -240,7 +247,7 @@ def run(machine: type[Deliveries], examples: int, steps: int) -> None:
 
 
 def test_deliveries_behave_like_their_model(machine: type[Deliveries]) -> None:
-    run(machine, 40, 40)
+    run(machine, 100, 50)
 
 
 @pytest.mark.soak
