@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, cast
 from uuid import UUID
@@ -14,6 +15,7 @@ from rich_click import command
 
 from wakelog_cli.database import connected, sequence_if_allowed, value
 from wakelog_cli.failures import ExitCode, Failure
+from wakelog_cli.moments import Later
 from wakelog_cli.options import database_option, json_option
 from wakelog_cli.output import counted, event_document, say, say_json
 
@@ -43,7 +45,8 @@ _LARGEST = 256 * 1024 * 1024
 @click.option(
     "--after",
     metavar="DURATION|TIME",
-    help="No agent is given it before then: 90s, 5m, 2026-12-01T09:00+01:00.",
+    type=Later(),
+    help="No agent is given it before then: 90s, 24h from now, or at 2026-12-01T09:00.",
 )
 @click.option("--many", metavar="FILE", help="Append a whole file of JSON lines, all or none; - is stdin.")
 @database_option
@@ -58,7 +61,7 @@ def append(
     metadata: str | None,
     correlation: str | None,
     cause: UUID | None,
-    after: str | None,
+    after: datetime | None,
     many: str | None,
     database: str | None,
     as_json: bool,

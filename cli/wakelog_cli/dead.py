@@ -148,6 +148,8 @@ def retry(
     from wakelog.agents.options import Rate
 
     name = _agent(agent or of_agent, position, every)
+    if rate is not None and not every:
+        raise click.UsageError("expected --rate with --all, found it with a single dead letter")
     pause = 0.0 if rate is None else Rate.of(rate).spacing
     retried: list[int] = []
     with connected(database) as connection:

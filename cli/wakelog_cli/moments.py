@@ -52,6 +52,30 @@ class Moment(click.ParamType[datetime]):
         return found
 
 
+class Later(click.ParamType[datetime]):
+    """How long from now: `5m`, `24h`; or a moment in ISO 8601 (local time unless it says otherwise)."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        text = str(value)
+        length = _duration(text)
+        try:
+            return (
+                datetime.now(UTC) + length
+                if length is not None
+                else datetime.fromisoformat(text).astimezone()
+            )
+        except (ValueError, OverflowError):
+            self.fail(
+                f"expected how long from now, such as 90s or 24h, or a time such as 2026-12-01T09:00; found {value!r}",
+                param,
+                ctx,
+            )
+
+
 class Place(click.ParamType[Start]):
     """Somewhere in the log: `now`, `beginning`, a position, or a moment."""
 

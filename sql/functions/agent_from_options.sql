@@ -35,20 +35,14 @@ begin
     perform wakelog.backoff(v_agent.backoff, 1);
     v_agent.concurrency := (p_options ->> 'concurrency')::integer;
     v_agent.ordered_by := p_options ->> 'ordered_by';
-    if v_agent.ordered_by !~ '^(stream|correlation|source|(metadata|payload)(\.[^.]+)+)$' then
-        raise exception 'agent "%" is ordered by stream, correlation, source, metadata.<path> or payload.<path>, found "%"',
-            p_name, v_agent.ordered_by using errcode = 'WL006';
-    end if;
+    perform wakelog.check_key(p_name, 'ordered_by', v_agent.ordered_by);
     v_agent.rate_count := (p_options #>> '{rate,count}')::integer;
     v_agent.rate_window := make_interval(secs => (p_options #>> '{rate,window}')::double precision);
     v_agent.expires := make_interval(secs => (p_options ->> 'expires')::double precision);
     v_agent.dedupe_by := p_options #>> '{dedupe,by}';
     v_agent.dedupe_mode := p_options #>> '{dedupe,mode}';
     v_agent.dedupe_window := make_interval(secs => (p_options #>> '{dedupe,window}')::double precision);
-    if v_agent.dedupe_by !~ '^(stream|correlation|source|(metadata|payload)(\.[^.]+)+)$' then
-        raise exception 'agent "%" tells duplicates by stream, correlation, source, metadata.<path> or payload.<path>, found "%"',
-            p_name, v_agent.dedupe_by using errcode = 'WL006';
-    end if;
+    perform wakelog.check_key(p_name, 'dedupe', v_agent.dedupe_by);
     if v_agent.dedupe_mode is not null and v_agent.ordered_by is not null then
         raise exception 'agent "%" is ordered and takes one event for many: expected one of both', p_name
             using errcode = 'WL006';

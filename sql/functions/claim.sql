@@ -47,7 +47,7 @@ begin
             v_fresh := wakelog.claim_fresh(v_agent, v_cursor, p_worker, v_room, v_now, p_lease);
         end if;
     end if;
-    if v_agent.overflow = 'drop_oldest' then
+    if v_agent.capacity is not null then
         v_late := wakelog.bury_dropped(v_agent, v_late, v_now);
         v_fresh := wakelog.bury_dropped(v_agent, v_fresh, v_now);
     end if;

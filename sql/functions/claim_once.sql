@@ -25,7 +25,7 @@ begin
 
     v_seen := array(select wakelog.wanted_positions(p_agent, p_cursor, v_upto, v_window));
     for v_event in
-        select l.position, l.sequenced_at, wakelog.order_key(p_agent.dedupe_by, e) as key
+        select l.position, l.sequenced_at, e.deliver_after, wakelog.order_key(p_agent.dedupe_by, e) as key
         from unnest(v_seen) as p (position)
         join wakelog.log l on l.position = p.position
         join wakelog.events e on e.seq = l.seq
@@ -42,7 +42,7 @@ begin
             insert into wakelog.deliveries (
                 agent_id, position, key, worker, attempt, available_at, claimed_at, first_claimed_at)
             values (p_agent.id, v_event.position, v_event.key, null, 0,
-                    v_event.sequenced_at + p_agent.dedupe_window, p_now, p_now)
+                    greatest(v_event.sequenced_at + p_agent.dedupe_window, v_event.deliver_after), p_now, p_now)
             on conflict (agent_id, position) do nothing;
         else
             insert into wakelog.deliveries (

@@ -25,6 +25,9 @@ begin
     delete from wakelog.steps s
     where s.finished_at < p_before
       and not exists (select from wakelog.deliveries d
+                      where d.agent_id = s.agent_id and d.position = s.position)
+      -- A dead letter may be tried again, and its finished steps are not to be repeated.
+      and not exists (select from wakelog.dead d
                       where d.agent_id = s.agent_id and d.position = s.position);
 end
 $$;

@@ -25,8 +25,6 @@ begin
         returning d.position
     )
     select array_agg(l.position) into v_later from later l;
-    return array(
-        select p.position from unnest(p_positions) with ordinality as p (position, ordinal)
-        where p.position <> all (coalesce(v_later, '{}')) order by p.ordinal);
+    return wakelog.others(p_positions, v_later);
 end
 $$;

@@ -25,7 +25,9 @@ begin
         failures)
     select r.agent_id, r.position, v_key, null, 0, 0,
            case when v_key = any (wakelog.busy_keys(v_agent.id, array[v_key])) then 'infinity'
-                else wakelog.clock() end,
+                else greatest(wakelog.clock(), (
+                    select e.deliver_after from wakelog.log l join wakelog.events e on e.seq = l.seq
+                    where l.position = r.position)) end,
            r.died_at, r.first_claimed_at, r.failures
     from revived r
     on conflict (agent_id, position) do nothing;

@@ -25,6 +25,8 @@ begin
     end if;
     update wakelog.cursors c set position = p_position - 1 where c.agent_id = v_agent_id;
     if p_position <= v_cursor then
+        -- They were opened by what is now still to come.
+        delete from wakelog.dedupe_windows w where w.agent_id = v_agent_id;
         -- One that is locked is being retried or let go at this moment; waiting for it could be a deadlock.
         with anew as (
             select d.position from wakelog.dead d

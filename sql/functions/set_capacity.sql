@@ -15,6 +15,7 @@ begin
     if p_agent.capacity is null then
         delete from wakelog.slots s where s.agent_id = p_agent.id;
         delete from wakelog.room r where r.agent_id = p_agent.id;
+        delete from wakelog.dropped x where x.agent_id = p_agent.id;
         return;
     end if;
     perform setval('wakelog.guarded', 1);

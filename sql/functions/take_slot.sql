@@ -9,12 +9,17 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_says text := coalesce(nullif(current_setting('wakelog.backpressure', true), ''), 'refuse');
-    v_until timestamptz := case v_says
+    v_until timestamptz;
+    v_pause double precision := 0.005;
+begin
+    if v_says !~ '^(refuse|wait|[0-9]+(\.[0-9]+)?)$' then
+        raise exception 'expected wakelog.backpressure to be refuse, wait or a number of seconds, found "%"', v_says
+            using errcode = 'WL006';
+    end if;
+    v_until := case v_says
         when 'refuse' then '-infinity'::timestamptz
         when 'wait' then 'infinity'
         else clock_timestamp() + make_interval(secs => v_says::double precision) end;
-    v_pause double precision := 0.005;
-begin
     loop
         if wakelog.take_room(p_agent.id, 1, false) = 1 then
             insert into wakelog.slots (agent_id, seq) values (p_agent.id, p_event.seq);

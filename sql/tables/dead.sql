@@ -1,5 +1,6 @@
 -- Deliveries given up: every attempt failed, the handler said not to try again, workers kept dying
--- over it, it had become too old, or newer ones took its place. They wait here for a person (wakelog dead list | retry | discard).
+-- over it, it had become too old, or newer ones took its place. They wait here for a person
+-- (wakelog dead list | retry | discard).
 create table wakelog.dead (
     agent_id integer not null,
     position bigint not null,

@@ -43,6 +43,32 @@ def test_every_wakelog_command_a_page_types_exists() -> None:
                 assert done.returncode == 0, f"{page.name}: wakelog {words}"
 
 
+def test_every_option_a_page_types_exists() -> None:
+    groups = {"db", "agents", "dead"}
+    known: dict[tuple[str, ...], str] = {}
+    wrong: list[str] = []
+    for page in PAGES:
+        text = page.read_text()
+        typed = re.findall(r"`(wakelog [a-z][^`]*)`", text)
+        for block in re.findall(r"```sh\n(.*?)```", text, re.S):
+            typed += re.findall(r"^wakelog .*", block, re.M)
+        for line in typed:
+            words = line.split("#")[0].split()[1:]
+            command = tuple(words[: 2 if words[0] in groups else 1])
+            options = [word.split("=")[0] for word in words if re.match(r"--[a-z]", word)]
+            if not options:
+                continue
+            if command not in known:
+                done = subprocess.run(
+                    [WAKELOG, *command, "--help"], capture_output=True, text=True,
+                    env=os.environ | {"COLUMNS": "200", "NO_COLOR": "1"},
+                )  # fmt: skip
+                known[command] = done.stdout
+            there = set(re.findall(r"--[a-z-]+", known[command]))
+            wrong += [f"{page.name}: {line}" for option in options if option not in there]
+    assert wrong == []
+
+
 def test_the_readmes_agent_runs_as_it_stands(database: str, tmp_path: Path) -> None:
     readme = (ROOT / "README.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", readme, re.S)

@@ -248,3 +248,33 @@ def test_one_that_is_delayed_may_be_dropped_too(connection: psycopg.Connection) 
     connection.execute("select set_config('wakelog.clock_offset', '2 hours', false)")
     assert [position for position, _, _ in claim(connection, "agent", worker)] == [2]  # its lease is over
     assert one(connection, "select reason from wakelog.dead_letters where position = 1") == "overflow"
+
+
+def test_one_dropped_while_it_is_handed_out_is_worked_on(
+    connection: psycopg.Connection, database: str
+) -> None:
+    register(connection, "agent", "job", capacity=1, overflow="drop_oldest")
+    worker = start_worker(connection, "agent")
+    append(connection, "job")
+    sequence(connection)
+    with psycopg.connect(database) as claiming:
+        ((first, *_),) = claim(claiming, "agent", worker)
+        append(connection, "job")  # sees nobody at work yet
+        claiming.commit()
+    ack(connection, "agent", worker, [(first, 1, "")])
+    assert one(connection, "select count(*) from wakelog.dropped") == 0
+    sequence(connection)
+    assert len(claim(connection, "agent", worker)) == 1
+    assert one(connection, TAKEN) == 1
+
+
+def test_a_patience_that_is_none_is_refused(connection: psycopg.Connection) -> None:
+    register(connection, "agent", "job", capacity=1)
+    connection.execute("set wakelog.backpressure = 'patiently'")
+    with pytest.raises(
+        psycopg.Error, match='refuse, wait or a number of seconds, found "patiently"'
+    ) as refused:
+        connection.execute(INSERT)
+    assert refused.value.sqlstate == "WL006"
+    connection.execute("set wakelog.backpressure = '0.01'")
+    connection.execute(INSERT)

@@ -117,6 +117,20 @@ def test_its_age_counts_from_its_time(connection: psycopg.Connection) -> None:
     assert dead == [("now", "expired")]
 
 
+def test_a_dead_letter_tried_again_waits_for_it_too(connection: psycopg.Connection) -> None:
+    register(connection, "agent", capacity=1, overflow="drop_oldest")
+    worker = start_worker(connection, "agent")
+    delayed(connection, "late", 2)
+    append(connection, "now")
+    sequence(connection)
+    ack(connection, "agent", worker, claim(connection, "agent", worker))
+    assert one(connection, "select wakelog.retry_dead('agent', 1)")
+    later(connection, 1)
+    assert claim(connection, "agent", worker) == []
+    later(connection, 2.1)
+    assert [type_ for _, _, type_ in claim(connection, "agent", worker)] == ["late"]
+
+
 def test_workers_are_woken_for_it(connection: psycopg.Connection, start_workers: Callable[..., Any]) -> None:
     start_workers("""
         @app.agent("echo", on="ping", start="beginning")

@@ -13,7 +13,7 @@ from tests.worker.asking import claim, register, sequence, start_worker
 from tests.worker.waiting import one
 
 LEASE = 60
-ATTEMPTS, STALLED = 3, 2
+ATTEMPTS, STALLED = 2, 2
 RETRY = 10
 """Seconds after a failure."""
 

@@ -141,6 +141,11 @@ def test_dropping_loses_nothing_unread_or_unfinished(connection: Connection[Any]
     sequence(connection)
     worker = start_worker(connection, "tests")
     deliveries = claim(connection, "tests", worker)
+    for position, attempt, _ in deliveries[:3]:
+        connection.execute(
+            "select wakelog.record_step('tests', %s, %s, %s, 'step', '1')", [position, worker, attempt]
+        )
+    connection.execute("update wakelog.steps set finished_at = wakelog.clock()")
     ack(connection, "tests", worker, deliveries[:1])
     fail(connection, "tests", worker, deliveries[1])
     fail(connection, "tests", worker, deliveries[2], final=True)
@@ -148,6 +153,8 @@ def test_dropping_loses_nothing_unread_or_unfinished(connection: Connection[Any]
     assert connection.execute("select wakelog.drop_history(wakelog.clock())").rowcount == 1
     assert one(connection, "select count(*) from wakelog.history") == 0
     assert one(connection, "select array_agg(position) from wakelog.dead") == [3]
+    # What is to be tried again does not repeat its steps, be it a retry or a dead letter.
+    assert one(connection, "select array_agg(position order by position) from wakelog.steps") == [2, 3]
     other = start_worker(connection, "tests", "late")
     assert sorted(claim(connection, "tests", other)) == [(2, 2, "push"), (4, 2, "push")]
     assert [position for position, _, _ in claim(connection, "late", other)] == [1, 2, 3, 4]

@@ -124,6 +124,30 @@ def test_debounce_after_a_long_silence_of_the_workers(connection: psycopg.Connec
     assert shop.claimed() == [2, 4]
 
 
+def test_debounce_waits_for_a_delayed_event_too(connection: psycopg.Connection) -> None:
+    shop = Shop(connection, "debounce", 60)
+    connection.execute(
+        """insert into wakelog.events (type, payload, deliver_after)
+           values ('thing', '{"id": "a"}', now() + interval '1 hour')"""
+    )
+    sequence(connection)
+    assert shop.claimed() == []
+    shop.at(5)
+    assert shop.claimed() == []
+    shop.at(61)
+    assert shop.claimed() == [1]
+
+
+def test_a_rewound_agent_begins_its_windows_anew(connection: psycopg.Connection) -> None:
+    shop = Shop(connection, "throttle", 300)
+    for minute in (0, 2, 20):
+        shop.say("a", minute)
+    assert shop.claimed() == [1, 3]
+    shop.ack(1, 3)
+    connection.execute("select wakelog.rewind_agent('agent', 1)")
+    assert shop.claimed() == [1, 3]
+
+
 def test_keep_last_works_on_one_and_then_on_the_last(connection: psycopg.Connection) -> None:
     shop = Shop(connection, "keep_last")
     first = shop.say("a", 0)

@@ -6,14 +6,23 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wakelog.agents.options import Backoff, Dedupe, Exponential, Fixed, Overflow, Rate, Start, start_option
+from wakelog.agents.options import (
+    KEY,
+    Backoff,
+    Dedupe,
+    Exponential,
+    Fixed,
+    Overflow,
+    Rate,
+    Start,
+    start_option,
+)
 from wakelog.durations import Duration, seconds
 from wakelog.errors import BadInput
 
 Handler = Callable[..., Awaitable[Any]] | Callable[..., Any]
 
 _NAME = re.compile(r"[A-Za-z0-9_:=-]+(\.[A-Za-z0-9_:=-]+)*")
-_ORDER = re.compile(r"stream|correlation|source|(metadata|payload)(\.[^.]+)+")
 _PATTERN_WORD = re.compile(r"[^\s.*#]+|\*|#")
 
 
@@ -132,7 +141,7 @@ def define(
     expect(_at_least(1, max_attempts), "max_attempts of 1 or more", max_attempts)
     expect(_at_least(0, max_stalled), "max_stalled of 0 or more", max_stalled)
     expect(concurrency is None or _at_least(1, concurrency), "concurrency of 1 or more, or None", concurrency)
-    expect(ordered_by is None or (_is_a(str, ordered_by) and bool(_ORDER.fullmatch(ordered_by))),
+    expect(ordered_by is None or (_is_a(str, ordered_by) and bool(KEY.fullmatch(ordered_by))),
            "ordered_by stream, correlation, source, metadata.<path> or payload.<path>", ordered_by)  # fmt: skip
     expect(isinstance(backoff, Fixed | Exponential) or callable(backoff),
            "a backoff of Fixed, Exponential or a function", backoff)  # fmt: skip

@@ -9,7 +9,8 @@ from typing import Literal
 from wakelog.durations import Duration, seconds
 from wakelog.errors import BadInput
 
-_DEDUPE_BY = re.compile(r"stream|correlation|source|(metadata|payload)(\.[^.]+)+")
+KEY = re.compile(r"stream|correlation|source|(metadata|payload)(\.[^.]+)+")
+"""What names a key of an event; ``wakelog.check_key`` says the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ class Dedupe:
 
     def rule(self) -> dict[str, object]:
         """As the database reads it. Raises BadInput."""
-        if not _DEDUPE_BY.fullmatch(self.by):
+        if not KEY.fullmatch(self.by):
             raise BadInput(
                 f"expected dedupe by stream, correlation, source, metadata.<path> or payload.<path>, found {self.by!r}"
             )

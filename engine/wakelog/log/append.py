@@ -235,7 +235,7 @@ def _patience(backpressure: Backpressure | None) -> str | None:
     if backpressure in ("refuse", "wait"):
         return str(backpressure)
     try:
-        return str(seconds(backpressure))
+        return f"{seconds(backpressure):f}"
     except BadInput as error:
         raise BadInput(f'backpressure: expected "refuse", "wait" or how long to wait; {error}') from None
 
