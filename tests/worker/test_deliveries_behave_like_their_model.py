@@ -138,6 +138,12 @@ class Deliveries(RuleBasedStateMachine):
                 work.state, work.due = "waiting", self.now + RETRY
             work.stale.append((work.worker, work.attempt))
 
+    @rule(n=st.integers(0, 9), worker=st.integers(0, 2))
+    def fail_and_be_tried_again(self, n: int, worker: int) -> None:
+        self.fail(n, False)
+        self.turn(RETRY + 1)
+        self.claim(worker, 50)
+
     @rule(n=st.integers(0, 9), delay=st.sampled_from([0, 20]))
     def give_back(self, n: int, delay: int) -> None:
         if (found := self.held(n)) is None:
