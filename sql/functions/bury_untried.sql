@@ -19,6 +19,6 @@ begin
             v_delivery.failures, v_delivery.attempt, null, null, p_now, p_reason, p_error, null);
         perform wakelog.bury(p_agent, v_delivery, p_reason);
     end loop;
-    return wakelog.others(p_positions, p_given_up);
+    return wakelog.positions_left(p_positions, p_given_up);
 end
 $$;

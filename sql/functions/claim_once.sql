@@ -1,4 +1,4 @@
--- Hand out the next events of an agent that takes one for many (wakelog.passes), and leave out the others. What
+-- Hand out the next events of an agent that takes one for many (wakelog.passes_dedupe), and leave out the others. What
 -- debounces is not handed out here: it waits for the end of its window, and is claimed with the late ones.
 create or replace function wakelog.claim_once(
     p_agent wakelog.agents, p_cursor bigint, p_worker bigint, p_limit bigint, p_now timestamptz,
@@ -33,7 +33,7 @@ begin
     loop
         exit when cardinality(v_positions) >= p_limit;
         v_cursor := v_event.position;
-        if not wakelog.passes(p_agent, v_event.key, v_event.sequenced_at, p_now) then
+        if not wakelog.passes_dedupe(p_agent, v_event.key, v_event.sequenced_at, p_now) then
             v_left_out := v_left_out || v_event.position;
             continue;
         end if;

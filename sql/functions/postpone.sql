@@ -25,6 +25,6 @@ begin
         returning d.position
     )
     select array_agg(l.position) into v_later from later l;
-    return wakelog.others(p_positions, v_later);
+    return wakelog.positions_left(p_positions, v_later);
 end
 $$;

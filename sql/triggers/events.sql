@@ -15,7 +15,7 @@ execute function wakelog.refuse_reserved_key();
 -- As cheap as it can be asked whether there is a declared family or a bounded agent at all.
 create or replace trigger events_guard after insert on wakelog.events
 for each row when (pg_sequence_last_value('wakelog.guarded') is not null)
-execute function wakelog.guard();
+execute function wakelog.guard_insert();
 
 -- The beacon (wakelog.lock_space) is tried here, in the condition, so that the function is called only when somebody
 -- sleeps: called for every insert, it took 10 % of the throughput.

@@ -1,5 +1,5 @@
 -- What is left of some positions, in their order, without those that are gone.
-create or replace function wakelog.others(p_positions bigint[], p_gone bigint[]) returns bigint[]
+create or replace function wakelog.positions_left(p_positions bigint[], p_gone bigint[]) returns bigint[]
 language sql immutable
 begin atomic
     select array(

@@ -4,7 +4,7 @@
 -- simple: unless an earlier one of its key is unfinished. throttle: unless it came within the window of the last one
 -- that was let through, by the time at which both came into the log. debounce: when no other has come for the length
 -- of the window; until then it waits as a delivery, and the next one takes its place.
-create or replace function wakelog.passes(
+create or replace function wakelog.passes_dedupe(
     p_agent wakelog.agents, p_key text, p_sequenced_at timestamptz, p_now timestamptz
 ) returns boolean
 language plpgsql

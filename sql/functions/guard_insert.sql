@@ -1,7 +1,7 @@
 -- Trigger, for each event inserted once there was a declared family or a bounded agent: what is declared must hold,
 -- and the event takes a slot of every bounded agent that wants it. After the insert, so that a repeated idempotency
 -- key takes none.
-create or replace function wakelog.guard() returns trigger
+create or replace function wakelog.guard_insert() returns trigger
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
