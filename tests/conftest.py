@@ -4,6 +4,7 @@ Which PostgreSQL: --postgres or WAKELOG_TEST_POSTGRES: `installed`, `wheel`, a m
 """
 
 import os
+import signal
 from collections.abc import Iterator
 
 import psycopg
@@ -25,6 +26,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Where the tests run in the background of a shell, Ctrl-C is ignored, and by every process they start.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         config.stash[_chosen] = find_binaries(config.getoption("--postgres"))
     except BinariesNotFound as nothing:

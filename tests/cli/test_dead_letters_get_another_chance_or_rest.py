@@ -1,13 +1,13 @@
 """wakelog dead: seen, shown with each attempt, tried again, or let rest."""
 
 import signal
-import subprocess
 import time
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from tests.cli.command import COMMAND, Wakelog
+from tests.cli.command import Processes, Wakelog
 from tests.worker.waiting import until
 
 Connection = psycopg.Connection[Any]
@@ -68,12 +68,11 @@ def test_retries_are_spread(wakelog: Wakelog, dead_letter: Connection) -> None:
 
 
 def test_an_interrupted_retry_goes_on_with_the_rest(
-    wakelog: Wakelog, dead_letter: Connection, database: str
+    wakelog: Wakelog, dead_letter: Connection, database: str, processes: Processes, tmp_path: Path
 ) -> None:
     dead = more_dead_letters(dead_letter, 3)
-    command = [*COMMAND, "dead", "retry", "tests", "--all", "--rate", "1/h"]
-    retrying = subprocess.Popen(
-        [*command, "--database", database], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    retrying = processes.start(
+        "dead", "retry", "tests", "--all", "--rate", "1/h", "--database", database, folder=tmp_path
     )
     until(lambda: dead_letter.execute("select count(*) from wakelog.dead").fetchone() == (dead - 1,))
     retrying.send_signal(signal.SIGINT)
@@ -81,6 +80,12 @@ def test_an_interrupted_retry_goes_on_with_the_rest(
     assert retrying.returncode == 130
     assert f"interrupted after 1 dead letter of {dead}; the same command goes on with the rest" in said
     assert len(wakelog("dead", "retry", "tests", "--all", "--json").json["retried"]) == dead - 1
+
+
+def test_a_rate_is_for_many(wakelog: Wakelog, dead_letter: Connection) -> None:
+    ended = wakelog("dead", "retry", "tests", "1", "--rate", "1/s")
+    assert ended.code == 2
+    assert "expected --rate with --all" in ended.err
 
 
 def test_discard(wakelog: Wakelog, dead_letter: Connection) -> None:
