@@ -86,9 +86,9 @@ def test_a_claim_takes_as_long_as_among_few(
             f"{log.registration * 1000:.0f} ms; claims: {log.claims * 1000:.2f} ms, in vain "
             f"{log.claims_in_vain * 1000:.2f} ms, of all the kinds {log.claims_of_the_other * 1000:.2f} ms"
         )
-    # Three times as long would be far from proportional; a millisecond on top, for a machine that is busy.
-    assert many.claims < 3 * few.claims + 0.001
-    assert many.claims_in_vain < 3 * few.claims_in_vain + 0.001
+    # Twice as long would be far from proportional; half a millisecond on top, for a machine that is busy.
+    assert many.claims < 2 * few.claims + 0.0005
+    assert many.claims_in_vain < 2 * few.claims_in_vain + 0.0005
     assert many.claims_of_the_other < 1.0
     assert many.sequencing < seconds
     assert many.registration < seconds
