@@ -40,13 +40,13 @@ def network() -> Iterator[Namespace]:
     """Lay it out; skips the test where that is not allowed."""
     if shutil.which("ip") is None:
         pytest.skip("there is no ip command here (Debian: apt-get install iproute2)")
-    routes = _ip("route", "show", "table", "all") + _ip("address")
-    free = [addresses for addresses in _RANGES if f"{addresses}." not in routes]
-    if not free:
-        pytest.skip(f"no range of addresses is free here, of {', '.join(_RANGES)}")
     name = f"wl{os.getpid()}"
-    namespace = Namespace(name, free[0])
     try:
+        routes = _ip("route", "show", "table", "all") + _ip("address")
+        free = [addresses for addresses in _RANGES if f"{addresses}." not in routes]
+        if not free:
+            pytest.skip(f"no range of addresses is free here, of {', '.join(_RANGES)}")
+        namespace = Namespace(name, free[0])
         _ip("netns", "add", name)
     except subprocess.CalledProcessError as refused:
         pytest.skip(f"no network namespace can be made here (it takes root): {refused.stderr.strip()}")
