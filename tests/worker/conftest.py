@@ -13,7 +13,7 @@ stop().
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psycopg
@@ -34,8 +34,9 @@ def connection(database: str) -> Iterator[psycopg.Connection]:
 def start_workers(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StartWorkers]:
     """Start workers of an application given as source; those still running are stopped at the end.
 
-    On the test's `database`, unless it says `url=`. The source finds `app`, what agents are declared with, asyncio,
-    os, time and Path there, and `folder`, which is the test's `tmp_path`.
+    On the test's `database`, unless it says `url=`. `within` is a command that runs another, as `nice` does. The
+    source finds `app`, what agents are declared with, asyncio, os, time and Path there, and `folder`, which is the
+    test's `tmp_path`.
     """
     started: list[WorkerProcesses] = []
     numbers = itertools.count(1)
@@ -48,10 +49,13 @@ def start_workers(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[St
         slots: int = 4,
         lease: float = 30.0,
         grace: float = 5.0,
+        within: Sequence[str] = (),
     ) -> WorkerProcesses:
         app = write_app(tmp_path / f"app_{next(numbers)}.py", source)
         where: str = url or request.getfixturevalue("database")
-        workers = WorkerProcesses(app, where, processes=processes, slots=slots, lease=lease, grace=grace)
+        workers = WorkerProcesses(
+            app, where, processes=processes, slots=slots, lease=lease, grace=grace, within=within
+        )
         started.append(workers)
         return workers
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from textwrap import dedent
 
@@ -36,7 +37,15 @@ class WorkerProcesses:
     """A supervisor with its workers. Everything that was started is ended by `stop`, frozen processes too."""
 
     def __init__(
-        self, app: Path, url: str, *, processes: int, slots: int, lease: float, grace: float
+        self,
+        app: Path,
+        url: str,
+        *,
+        processes: int,
+        slots: int,
+        lease: float,
+        grace: float,
+        within: Sequence[str] = (),
     ) -> None:
         self.url = url
         self.app = app
@@ -48,6 +57,7 @@ class WorkerProcesses:
         with self.log.open("wb") as log:
             self.supervisor = subprocess.Popen(
                 [
+                    *within,
                     sys.executable,
                     "-c",
                     _SUPERVISE,

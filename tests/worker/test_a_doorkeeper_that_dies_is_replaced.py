@@ -1,4 +1,3 @@
-import asyncio
 import functools
 import os
 import signal
@@ -13,7 +12,6 @@ from tests.worker.asking import append, sequence
 from tests.worker.keeping import ASLEEP, DOORKEEPER, keeping
 from tests.worker.waiting import one, until
 
-from wakelog.postgres.connect import connect_async, free_when_cut_off
 from wakelog.testing import ThrowawayPostgres
 
 ANSWERED = "select count(*) = %s from wakelog.events where type = 'echo.completed'"
@@ -119,16 +117,3 @@ def test_it_is_not_needed(connection: Connection[Any]) -> None:
     assert one(connection, DOORKEEPER) is None
     sequence(connection)
     assert one(connection, HEAD) == 1
-
-
-def test_the_server_ends_a_session_that_the_network_cut_off(database: str) -> None:
-    async def patience() -> list[tuple[str, str]]:
-        async with await connect_async(database, application_name="a test") as connection:
-            await free_when_cut_off(connection)
-            rows = await connection.execute(
-                "select name, setting from pg_settings where name ~ '^tcp_(keepalives_idle|user_timeout)'"
-            )
-            return await rows.fetchall()
-
-    # What the operating system says of this very connection, over TCP.
-    assert sorted(asyncio.run(patience())) == [("tcp_keepalives_idle", "10"), ("tcp_user_timeout", "30000")]

@@ -1,11 +1,12 @@
 """Connections to the database, and one clear sentence when there is none."""
 
+import ipaddress
 import os
 import re
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
-from psycopg import AsyncConnection, Connection
+from psycopg import AsyncConnection, Connection, pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from wakelog.errors import BadInput, DatabaseUnreachable, SchemaMismatch
@@ -13,10 +14,22 @@ from wakelog.errors import BadInput, DatabaseUnreachable, SchemaMismatch
 OLDEST_POSTGRES = 14
 CONNECT_TIMEOUT = 10
 """Seconds, unless the URL says otherwise."""
-KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = 10, 5, 4
-"""After 10 s of silence the other side is asked every 5 s, and held to be gone after 4 questions."""
-CUT_OFF = 30_000
-"""Milliseconds that what was sent may go unconfirmed."""
+
+# A connection whose other end has silently gone, as behind a cut cable, is given up on both sides after 10 s or a
+# little more. Left to itself the server would keep the session, and all its locks, for two hours.
+_GIVE_UP = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+GIVE_UP_ON_US: LiteralString = """
+    select pg_catalog.set_config('tcp_keepalives_idle', '5', false),
+           pg_catalog.set_config('tcp_keepalives_interval', '3', false),
+           pg_catalog.set_config('tcp_keepalives_count', '3', false),
+           pg_catalog.set_config('tcp_user_timeout', '10s', false);
+"""
+"""Said to the server, for its side. Only for the session that says it, and until it says `reset all`."""
 
 # What SQLAlchemy and others add to the scheme to name a driver.
 _DRIVER = re.compile(r"^(postgres(?:ql)?)\+\w+://")
@@ -71,13 +84,16 @@ def connect(
     url = database_url(url)
     try:
         connection = psycopg.connect(
-            url, autocommit=autocommit, **_defaults(url, application_name), **options
+            url, autocommit=True, **session_defaults(url, application_name), **options
         )
     except psycopg.OperationalError as error:
         raise _unreachable(url, error) from None
     try:
         _check_server(connection.info)
-    except SchemaMismatch:
+        if may_be_cut_off(connection.pgconn):
+            connection.execute(GIVE_UP_ON_US)
+        connection.autocommit = autocommit
+    except BaseException:
         connection.close()
         raise
     return connection
@@ -90,39 +106,34 @@ async def connect_async(
     url = database_url(url)
     try:
         connection = await AsyncConnection.connect(
-            url, autocommit=autocommit, **_defaults(url, application_name), **options
+            url, autocommit=True, **session_defaults(url, application_name), **options
         )
     except psycopg.OperationalError as error:
         raise _unreachable(url, error) from None
     try:
         _check_server(connection.info)
-    except SchemaMismatch:
+        if may_be_cut_off(connection.pgconn):
+            await connection.execute(GIVE_UP_ON_US)
+        await connection.set_autocommit(autocommit)
+    except BaseException:
         await connection.close()
         raise
     return connection
 
 
-async def free_when_cut_off(connection: AsyncConnection[Any]) -> None:
-    """Have the server end this session, and free its locks, half a minute after the network took its client away.
-
-    Left to itself it would wait for two hours. Not behind a pooler, which would hand the setting on to others.
-    """
-    await connection.execute(
-        """select set_config('tcp_keepalives_idle', %s, false), set_config('tcp_keepalives_interval', %s, false),
-                  set_config('tcp_keepalives_count', %s, false), set_config('tcp_user_timeout', %s, false)""",
-        [str(KEEPALIVE_IDLE), str(KEEPALIVE_INTERVAL), str(KEEPALIVE_COUNT), str(CUT_OFF)],
-    )
-
-
-def _defaults(url: str, application_name: str) -> dict[str, Any]:
-    wanted = {
-        "application_name": application_name,
-        "connect_timeout": CONNECT_TIMEOUT,
-        "keepalives_idle": KEEPALIVE_IDLE,
-        "keepalives_interval": KEEPALIVE_INTERVAL,
-        "keepalives_count": KEEPALIVE_COUNT,
-    }
+def session_defaults(url: str, application_name: str) -> dict[str, Any]:
+    """What a connection of ours is made with, where the URL does not say otherwise."""
+    wanted = {"application_name": application_name, "connect_timeout": CONNECT_TIMEOUT, **_GIVE_UP}
     return {key: value for key, value in wanted.items() if key not in (_read(url) or {})}
+
+
+def may_be_cut_off(pgconn: pq.abc.PGconn) -> bool:
+    """Whether a network lies in between: neither a Unix socket nor this machine's own address 127.0.0.1 or ::1."""
+    address = pgconn.hostaddr.decode().partition("%")[0]
+    try:
+        return not ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
 
 
 def _unreachable(url: str, error: psycopg.Error) -> DatabaseUnreachable:

@@ -14,7 +14,7 @@ from psycopg.types.json import set_json_loads
 
 from wakelog.errors import DatabaseUnreachable
 from wakelog.postgres import jsonb
-from wakelog.postgres.connect import safe_url
+from wakelog.postgres.connect import GIVE_UP_ON_US, may_be_cut_off, safe_url, session_defaults
 
 Any_Connection = AsyncConnection[Any] | Connection[Any]
 
@@ -66,6 +66,8 @@ class HandlerConnections:
     def __init__(self, url: str, *, pooled: bool) -> None:
         self._url = url
         self._pooled = pooled
+        self.forget: LiteralString = FORGET
+        """What makes a connection ready for the next handler."""
         self._idle_async: list[AsyncConnection[Any]] = []
         self._idle_sync: list[Connection[Any]] = []
 
@@ -121,7 +123,7 @@ class HandlerConnections:
             if connection.info.transaction_status != TransactionStatus.IDLE:
                 await connection.rollback()
             await connection.set_autocommit(True)
-            await connection.execute(FORGET)
+            await connection.execute(self.forget)
             await connection.set_autocommit(False)
         except psycopg.Error:
             await connection.close()
@@ -131,17 +133,20 @@ class HandlerConnections:
             if connection.info.transaction_status != TransactionStatus.IDLE:
                 connection.rollback()
             connection.autocommit = True
-            connection.execute(FORGET)
+            connection.execute(self.forget)
             connection.autocommit = False
         except psycopg.Error:
             connection.close()
 
     def _connect(self) -> pq.abc.PGconn:
-        conninfo = make_conninfo(self._url, connect_timeout=10, application_name="wakelog handler")
+        conninfo = make_conninfo(self._url, **session_defaults(self._url, "wakelog handler"))
         pgconn = pq.PGconn.connect(conninfo.encode())
         if pgconn.status != pq.ConnStatus.OK:
             reason = pgconn.get_error_message().strip()
             raise DatabaseUnreachable(f"no connection to {safe_url(self._url)}: {reason}")
+        if may_be_cut_off(pgconn):
+            self.forget = FORGET + GIVE_UP_ON_US  # resetting all has reset that, too
+            pgconn.exec_(GIVE_UP_ON_US.encode())
         return pgconn
 
     def _prepare(self, connection: Any_Connection) -> None:

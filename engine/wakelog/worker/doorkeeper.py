@@ -38,7 +38,7 @@ import psycopg
 from psycopg import AsyncConnection
 
 from wakelog.errors import SequencerRefused, WakelogError, one_line, translate
-from wakelog.postgres.connect import connect_async, free_when_cut_off
+from wakelog.postgres.connect import connect_async
 
 log = logging.getLogger("wakelog.doorkeeper")
 
@@ -76,8 +76,6 @@ class Doorkeeper:
                     application_name="wakelog doorkeeper",
                     prepare_threshold=5 if self.listening else None,
                 ) as connection:
-                    if self.listening:
-                        await free_when_cut_off(connection)
                     office = Office(connection, self._stopping, listening=self.listening)
                     await self._candidacy(office)
                     pause = 0.1

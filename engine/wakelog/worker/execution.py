@@ -47,18 +47,18 @@ from wakelog.errors import (
 from wakelog.log.values import json_text
 from wakelog.postgres import jsonb
 from wakelog.postgres.jsonb import Unreadable
-from wakelog.worker.connections import FORGET, Any_Connection, HandlerConnections
+from wakelog.worker.connections import Any_Connection, HandlerConnections
 from wakelog.worker.delivery import Delivery
 from wakelog.worker.settling import Settling
 
 log = logging.getLogger("wakelog.worker")
 
-ACK_COMMIT_FORGET: LiteralString = f"""
+ACK_COMMIT: LiteralString = """
     select set_config('lock_timeout', %s, true), wakelog.ack(%s, %s, %s, %s, null, %s);
     commit;
-    {FORGET}
 """
-"""One round trip. Where the first statement fails, the server does not go on to the next."""
+"""One round trip, together with what forgets the handler's settings. Where the first statement fails, the server
+does not go on to the next."""
 LOCK_PATIENCE = "30s"
 """How long an acknowledgement waits for a stream that another open transaction appends to."""
 LONGEST_DELAY = 366 * 86400.0
@@ -266,11 +266,12 @@ class WorkBench:
         connection = self._connection
         assert connection is not None
         _expect_committable(connection)
+        statements = ACK_COMMIT + self._execution.connections.forget
         try:
             if isinstance(connection, AsyncConnection):
-                await AsyncClientCursor(connection).execute(ACK_COMMIT_FORGET, parameters)
+                await AsyncClientCursor(connection).execute(statements, parameters)
             else:
-                await asyncio.to_thread(ClientCursor(connection).execute, ACK_COMMIT_FORGET, parameters)
+                await asyncio.to_thread(ClientCursor(connection).execute, statements, parameters)
             self._forgotten = True
         except psycopg.Error as error:
             raise translate(error) or error from error

@@ -26,7 +26,7 @@ from psycopg.types.json import set_json_loads
 from wakelog.agents.definition import AgentDefinition, Family
 from wakelog.errors import BadInput, UnknownWorker, translate
 from wakelog.postgres import jsonb
-from wakelog.postgres.connect import connect_async, free_when_cut_off
+from wakelog.postgres.connect import connect_async
 from wakelog.worker.delivery import Delivery
 
 
@@ -78,7 +78,6 @@ class Session:
             )
             session = cls(connection, row[0], lease, listening)
             if listening:
-                await free_when_cut_off(connection)
                 await connection.execute("set synchronous_commit = off")
                 # Not for an agent whose cursor somebody holds shall all the others wait.
                 await connection.execute("set lock_timeout = '500ms'")
