@@ -40,11 +40,15 @@ class Wakelog:
         expires: Duration | None = None,
         start: Start = "now",
         history: bool = True,
+        batch: int | None = None,
     ) -> Callable[[F], F]:
         """Declare an agent; decorates its handler, ``handler(event, ctx)``, async or not.
 
         What the handler returns becomes the event ``<name>.completed`` (None: no event). When the agent
         gives up, the event is a dead letter and ``<name>.failed`` tells it.
+
+        With ``batch``, the handler is called as ``handler(events, ctx)`` with a list, and ``ctx`` is a
+        :class:`~wakelog.BatchContext`. It returns None, or a list with a result for each event.
 
         Args:
             name: unlike any other agent's in the database; dotted words.
@@ -65,6 +69,9 @@ class Wakelog:
                 given up, with the reason "expired".
             start: where a new agent begins. Counts the first time only; later: ``wakelog agents rewind``.
             history: whether finished deliveries leave a row in the history.
+            batch: hand over up to so many events at a time (1 to 10000), acknowledged as one; whatever is there,
+                without waiting for more. The time limit is the whole batch's, every other limit counts events. An
+                exception fails them all, and each is handed over alone when its turn comes again.
 
         Raises:
             BadInput: an option cannot be used, or the name is taken in this application.
@@ -77,7 +84,7 @@ class Wakelog:
                 name, handler, on=on, source=source, metadata=metadata, where=where, timeout=timeout,
                 max_attempts=max_attempts, max_stalled=max_stalled, backoff=backoff,
                 concurrency=concurrency, ordered_by=ordered_by, rate=rate, expires=expires,
-                start=start, history=history,
+                start=start, history=history, batch=batch,
             )  # fmt: skip
             return handler
 

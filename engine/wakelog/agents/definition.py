@@ -11,6 +11,8 @@ from wakelog.errors import BadInput
 
 Handler = Callable[..., Awaitable[Any]] | Callable[..., Any]
 
+LARGEST_BATCH = 10000
+
 _NAME = re.compile(r"[A-Za-z0-9_:=-]+(\.[A-Za-z0-9_:=-]+)*")
 _ORDER = re.compile(r"stream|correlation|source|(metadata|payload)(\.[^.]+)+")
 _PATTERN_WORD = re.compile(r"[^\s.*#]+|\*|#")
@@ -37,6 +39,8 @@ class AgentDefinition:
     expires: float | None
     start: Start
     history: bool
+    batch: int | None = None
+    """At most so many events to a call of the handler, as a list; None for one at a time, as itself."""
 
     @property
     def finishing_makes_room(self) -> bool:
@@ -86,6 +90,7 @@ def define(
     expires: Duration | None,
     start: Start,
     history: bool,
+    batch: int | None,
 ) -> AgentDefinition:
     """Check what was said of an agent; BadInput names the agent, what was expected and what was found."""
 
@@ -112,6 +117,8 @@ def define(
            "ordered_by stream, correlation, source, metadata.<path> or payload.<path>", ordered_by)  # fmt: skip
     expect(isinstance(backoff, Fixed | Exponential) or callable(backoff),
            "a backoff of Fixed, Exponential or a function", backoff)  # fmt: skip
+    expect(batch is None or (_at_least(1, batch) and batch <= LARGEST_BATCH and batch is not True),
+           f"a batch of 1 to {LARGEST_BATCH} events, or None", batch)  # fmt: skip
     expect(callable(handler), "a function as the handler", handler)
     try:
         limit = seconds(timeout)
@@ -125,7 +132,7 @@ def define(
         name=name, handler=handler, is_async=inspect.iscoroutinefunction(handler), types=types,
         sources=sources, metadata=metadata, where=where, timeout=limit, max_attempts=max_attempts,
         max_stalled=max_stalled, backoff=backoff, concurrency=concurrency, ordered_by=ordered_by,
-        rate=paced, expires=longest, start=start, history=history,
+        rate=paced, expires=longest, start=start, history=history, batch=batch,
     )  # fmt: skip
     try:
         definition.options()
