@@ -1,17 +1,13 @@
 """An agent with `batch` gets lists; what it did for one is committed with what it did for the others, or not at all."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 from psycopg import Connection
 from psycopg.types.json import Jsonb
 from tests.worker.asking import append
 from tests.worker.waiting import one, until
-
-from wakelog import BadInput, BatchContext, Wakelog
 
 Start = Callable[..., Any]
 UP_TO_DATE = "select bool_and(behind + in_flight + retrying = 0) from wakelog.lag"
@@ -360,12 +356,25 @@ def test_a_shutdown_gives_back_what_has_not_ended(
     ).fetchall() == [(None, 0, 0)]
 
 
-@pytest.mark.parametrize("size", [0, -1, 10001, True, "many", 1.5])
-def test_a_batch_is_a_number_of_events(size: Any) -> None:
-    sentence = f'agent "loader": expected a batch of 1 to 10000 events, or None, found {size!r}'
-    with pytest.raises(BadInput, match=re.escape(sentence)):
-        Wakelog("test").agent("loader", on="row", batch=size)(print)
+def test_events_handed_over_alone_do_not_keep_other_agents_waiting(
+    connection: Connection[Any], start_workers: Start
+) -> None:
+    fill(connection, 300)
+    start_workers(
+        """
+        @app.agent("loader", on="row", start="beginning", batch=300, backoff=Fixed(0.05))
+        async def loader(events, ctx):
+            if len(events) > 1: raise ValueError("not together")
+            await asyncio.sleep(0.1)
+            return [1]
 
-
-def test_the_context_is_public() -> None:
-    assert BatchContext.__doc__
+        @app.agent("other", on="other", start="beginning")
+        async def other(event, ctx): return 1
+        """,
+        slots=2,
+    )
+    done = "select count(*) from wakelog.events where type = %s"
+    until(lambda: one(connection, done, "loader.completed"))
+    append(connection, "other")
+    until(lambda: one(connection, done, "other.completed"))
+    assert one(connection, done, "loader.completed") < 150

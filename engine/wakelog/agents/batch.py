@@ -35,16 +35,19 @@ class BatchContext(Attempt):
     def fail(self, event: Event, error: BaseException | str, retry_after: Duration | None = None) -> None:
         """Let one event of the batch fail, and acknowledge the others when the handler returns.
 
-        It counts as a failed attempt with this error, recorded once the others are committed, and waits
+        It counts as a failed attempt with this error, recorded in a transaction of its own, and waits
         ``retry_after``, or as the agent's backoff says; with a :class:`~wakelog.DoNotRetry` as the error it is
         given up. What was emitted in answer to it is not appended. What was written for it through
         :attr:`connection` is, unless the handler takes it back (``async with ctx.connection.transaction()``);
         where every event of the batch has failed, nothing is committed.
 
         Raises:
-            BadInput: the event is not one of the batch, or ``retry_after`` is not a duration.
+            BadInput: the event is not one of the batch, ``error`` is neither an exception nor text, or
+                ``retry_after`` is not a duration.
         """
         self._expect_mine(event)
+        if not isinstance(error, BaseException | str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise BadInput(f"expected an exception or a sentence as the error, found {error!r:.200}")
         if retry_after is not None:
             seconds(retry_after)
         self.failed[event.position] = (error, retry_after)

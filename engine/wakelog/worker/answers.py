@@ -35,7 +35,7 @@ def answers(work: Work, context: Context | BatchContext, result: Any) -> tuple[l
         emitted.setdefault(event["position"], []).append(event)
     done: list[Done] = []
     failed: list[FailedAlone] = []
-    results = _one_for_each(context, result)
+    results = _one_for_each(work, result)
     for delivery, its_result in zip(work.deliveries, results, strict=True):
         if (failure := context.failed.get(delivery.position)) is not None:
             failed.append((delivery, *failure))
@@ -45,8 +45,8 @@ def answers(work: Work, context: Context | BatchContext, result: Any) -> tuple[l
     return done, failed
 
 
-def _one_for_each(context: BatchContext, result: Any) -> list[Any]:
-    count = len(context.events)
+def _one_for_each(work: Work, result: Any) -> list[Any]:
+    count = len(work.deliveries)
     if result is None:
         return [None] * count
     if not isinstance(result, list | tuple):
@@ -56,7 +56,7 @@ def _one_for_each(context: BatchContext, result: Any) -> list[Any]:
     else:
         return list(result)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
     raise BadInput(
-        f'agent "{context.agent}" takes batches: expected None or a list of {count} results, one for each event '
+        f'agent "{work.agent.name}" takes batches: expected None or a list of {count} results, one for each event '
         f"and None where there is none, found {found}"
     )
 

@@ -71,8 +71,10 @@ LONGEST_DELAY = 366 * 86400.0
 """Seconds; more is not meant."""
 THREAD_GRACE = 1.0
 """Seconds a thread has to end after its time limit, before it is left behind."""
+RECORDED_TOGETHER = 500
+"""Failures of one batch that are recorded in one transaction."""
 MOST_LINES = 5
-"""Failures of one batch that are told in the log, a line each."""
+"""So many of them are told in the log, a line each."""
 
 
 class TimeLimitExceeded(BaseException):
@@ -196,9 +198,9 @@ class Execution:
         elif done:
             await bench.commit(done)
             self.settling.forget([delivery for delivery, _ in done])
+        work.deliveries = [delivery for delivery, _, _ in failed]
         if failed:
             await bench.close()
-            work.deliveries = [delivery for delivery, _, _ in failed]
             await self._record(work.agent, [self._failure(*one) for one in failed])
 
     async def _set_unreadable_aside(self, work: Work) -> None:
@@ -246,11 +248,9 @@ class Execution:
 
     async def _record(self, agent: AgentDefinition, failures: list[Failure]) -> None:
         """Record failed attempts, together; each by itself where work is done in order and lines step forward."""
-        if agent.ordered_by is None:
-            await self._tell(agent.name, failures)
-        else:
-            for failure in failures:
-                await self._tell(agent.name, [failure])
+        size = RECORDED_TOGETHER if agent.ordered_by is None else 1
+        for start in range(0, len(failures), size):
+            await self._tell(agent.name, failures[start : start + size])
 
     async def _tell(self, agent: str, failures: list[Failure]) -> None:
         now = time.monotonic()
@@ -263,16 +263,19 @@ class Execution:
             else:
                 log.warning("%s", lost)
                 self.settling.forget([failures[0].delivery])
-            return
-        self.retries += [now + next_in for next_in in next_ones if next_in is not None]
-        for failure, next_in in list(zip(failures, next_ones, strict=True))[:MOST_LINES]:
-            log.warning(
-                "%s at %s, attempt %s failed: %s; %s", agent, failure.delivery.position,
-                failure.delivery.attempt, failure.error,
-                "given up" if next_in is None else f"again in {next_in:.1f} s",
-            )  # fmt: skip
-        if len(failures) > MOST_LINES:
-            log.warning("%s: and %s more of the same batch failed", agent, len(failures) - MOST_LINES)
+        except UnknownAgent as removed:
+            log.warning("%s", removed)
+            self.settling.forget([failure.delivery for failure in failures])
+        else:
+            self.retries += [now + next_in for next_in in next_ones if next_in is not None]
+            for failure, next_in in list(zip(failures, next_ones, strict=True))[:MOST_LINES]:
+                log.warning(
+                    "%s at %s, attempt %s failed: %s; %s", agent, failure.delivery.position,
+                    failure.delivery.attempt, failure.error,
+                    "given up" if next_in is None else f"again in {next_in:.1f} s",
+                )  # fmt: skip
+            if len(failures) > MOST_LINES:
+                log.warning("%s: and %s more of that batch", agent, len(failures) - MOST_LINES)
 
     def _retry_in(self, delivery: Delivery, error: BaseException) -> float | None:
         try:
