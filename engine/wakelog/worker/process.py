@@ -292,7 +292,7 @@ class Shift:
         while True:
             await self.queued.acquire()
             work = self.queue.popleft()
-            claimed_at = min(delivery.claimed_at for delivery in work.deliveries)
+            claimed_at = work.deliveries[0].claimed_at  # all of it in one claim
             if time.monotonic() >= max(claimed_at + self.worker.lease, self.watchdog.held_until):
                 self.held.drop(work.deliveries)  # the leases ran out while this process could not run
                 continue
