@@ -24,6 +24,7 @@ def main() -> int:
         "bulk": lambda g: appending.bulk(g, 50_000 // scale, turns),
         "sequence": lambda g: appending.sequencing(g, 100_000 // scale, turns),
         "no-op": lambda g: delivering.no_op(g, 50_000 // scale, turns),
+        "batch": lambda g: delivering.batch(g, 50_000 // scale, turns),
         "effects": lambda g: delivering.effects(g, 5_000 // scale, turns),
         "steps": lambda g: delivering.steps(g, 5_000 // scale, turns),
         "latency": lambda g: delivering.latency(g, 200 // scale, turns),

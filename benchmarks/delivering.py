@@ -16,6 +16,12 @@ NO_OP = """
     @app.agent("noop", on="bench.work")
     async def noop(event, ctx): ...
 """
+BATCH = """
+    from wakelog import Wakelog
+    app = Wakelog("bench")
+    @app.agent("loader", on="bench.work", batch=500)
+    async def loader(events, ctx): ...
+"""
 EFFECTS = """
     from wakelog import Wakelog
     app = Wakelog("bench")
@@ -89,6 +95,17 @@ def no_op(ground: Ground, count: int, turns: int) -> Iterator[Figure]:
     with workers(url, NO_OP):
         ours, theirs = alternate(turns, lambda: drain(url, "noop", count), lambda: read_loop(url, count))
     yield Figure("no-op deliveries, one process", "events/s", ours, theirs, "bare loop over the rows", 0.5)
+
+
+def batch(ground: Ground, count: int, turns: int) -> Iterator[Figure]:
+    """The same, 500 at a time."""
+    url = ground.database()
+    fill(url, count)
+    with workers(url, BATCH):
+        ours, theirs = alternate(turns, lambda: drain(url, "loader", count), lambda: read_loop(url, count))
+    yield Figure(
+        "no-op batches of 500, one process", "events/s", ours, theirs, "bare loop over the rows", 0.7
+    )
 
 
 def effects(ground: Ground, count: int, turns: int) -> Iterator[Figure]:

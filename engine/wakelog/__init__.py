@@ -13,6 +13,7 @@ Run it with ``wakelog worker module:app``. Any application, in any language, wak
 """
 
 from wakelog.agents.app import Wakelog
+from wakelog.agents.batch import BatchContext
 from wakelog.agents.context import Context
 from wakelog.agents.options import Backoff, Dedupe, Exponential, Fixed, Rate
 from wakelog.errors import (
@@ -42,6 +43,7 @@ __all__ = [
     "AppendOnly",
     "Backoff",
     "BadInput",
+    "BatchContext",
     "CapacityReached",
     "Context",
     "DatabaseUnreachable",

@@ -12,9 +12,6 @@ begin
     if p_result is not null then
         p_events := p_events || wakelog.completed(p_agent, p_position, p_result);
     end if;
-    perform wakelog.ack_many(p_agent, p_worker, array[p_position], array[p_attempt], p_events);
-    if not found then
-        perform wakelog.lease_lost(p_agent, p_position, p_worker, p_attempt);
-    end if;
+    perform wakelog.ack_all(p_agent, p_worker, array[p_position], array[p_attempt], p_events);
 end
 $$;

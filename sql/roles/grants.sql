@@ -61,6 +61,7 @@ begin
             wakelog.claim(text, bigint, integer, interval),
             wakelog.ack(text, bigint, bigint, integer, jsonb, jsonb),
             wakelog.ack_many(text, bigint, bigint[], integer[], jsonb),
+            wakelog.ack_all(text, bigint, bigint[], integer[], jsonb),
             wakelog.fail(text, bigint, bigint, integer, text, text, interval, boolean),
             wakelog.extend(text, bigint, bigint, integer, interval),
             wakelog.release(text, bigint, bigint[], integer[], interval),

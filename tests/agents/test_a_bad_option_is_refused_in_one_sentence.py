@@ -45,6 +45,9 @@ async def handler(event: Any, ctx: Any) -> None: ...
         ({"ordered_by": 3}, "ordered_by stream, correlation", "3"),
         ({"backoff": 5}, "a backoff of Fixed, Exponential or a function", "5"),
         ({"backoff": Fixed("soon")}, "a duration such as 30", "'soon'"),
+        ({"batch": 0}, "a batch of 1 to 10000 events, or None", "0"),
+        ({"batch": 10001}, "a batch of 1 to 10000 events, or None", "10001"),
+        ({"batch": True}, "a batch of 1 to 10000 events, or None", "True"),
         ({"start": "yesterday"}, 'start to be "now", "beginning", a position or a datetime', "'yesterday'"),
         ({"handler": "run_tests"}, "a function as the handler", "'run_tests'"),
     ],
@@ -58,7 +61,7 @@ def test_it_names_the_agent_what_was_expected_and_what_was_found(
         "handler": handler, "on": "push", "source": None, "metadata": None, "where": None, "timeout": "5m",
         "max_attempts": 5, "max_stalled": 10, "backoff": Fixed(), "concurrency": None, "ordered_by": None,
         "rate": None, "expires": None, "dedupe": None, "capacity": None, "overflow": "refuse",
-            "start": "now", "history": True, **option,
+            "start": "now", "history": True, "batch": None, **option,
     }  # fmt: skip
     with pytest.raises(BadInput) as refused:
         define(name, options.pop("handler"), **options)

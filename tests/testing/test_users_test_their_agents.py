@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from wakelog import BadInput, Context, DoNotRetry, Event, Fixed, GiveBack, Wakelog
+from wakelog import BadInput, BatchContext, Context, DoNotRetry, Event, Fixed, GiveBack, Wakelog
 from wakelog.testing import DeadLetter, LogUnderTest, NotIdle, ThrowawayPostgres
 
 TESTS_OF_A_USER = """
@@ -69,6 +69,28 @@ def test_an_answer_is_seen(wakelog_log: LogUnderTest) -> None:
     wakelog_log.append("customer.joined", {"name": "Grace"})
     wakelog_log.run_until_idle(app)
     assert len(wakelog_log.emitted("mailer")) == 2
+
+
+def test_a_batch_is_handed_over(wakelog_log: LogUnderTest) -> None:
+    app = Wakelog("warehouse")
+    sizes: list[int] = []
+
+    @app.agent("loader", on="row", batch=10)
+    async def loader(events: list[Event], ctx: BatchContext) -> list[int]:
+        sizes.append(len(events))
+        for event in events:
+            if event.payload["n"] == 7:
+                ctx.fail(event, DoNotRetry("seven"))
+        return [event.payload["n"] for event in events]
+
+    for n in range(15):
+        wakelog_log.append("row", {"n": n})
+    wakelog_log.run_until_idle(app)
+    assert sizes == [10, 5]
+    assert [event.payload for event in wakelog_log.emitted("loader") if event.type == "loader.completed"] == [
+        n for n in range(15) if n != 7
+    ]
+    assert [letter.error for letter in wakelog_log.dead_letters()] == ["seven"]
 
 
 def test_many_events_through_two_agents_in_order(wakelog_log: LogUnderTest) -> None:

@@ -67,11 +67,15 @@ class Wakelog:
         overflow: Overflow = "refuse",
         start: Start = "now",
         history: bool = True,
+        batch: int | None = None,
     ) -> Callable[[F], F]:
         """Declare an agent; decorates its handler, ``handler(event, ctx)``, async or not.
 
         What the handler returns becomes the event ``<name>.completed`` (None: no event). When the agent
         gives up, the event is a dead letter and ``<name>.failed`` tells it.
+
+        With ``batch``, the handler is called as ``handler(events, ctx)`` with a list, and ``ctx`` is a
+        :class:`~wakelog.BatchContext`. It returns None, or a list with a result for each event.
 
         Args:
             name: unlike any other agent's in the database; dotted words.
@@ -97,6 +101,9 @@ class Wakelog:
             overflow: "refuse", or "drop_oldest": the oldest that waits is given up, with the reason "overflow".
             start: where a new agent begins. Counts the first time only; later: ``wakelog agents rewind``.
             history: whether finished deliveries leave a row in the history.
+            batch: hand over up to so many events at a time (1 to 10000), acknowledged as one; whatever is there,
+                without waiting for more. The time limit is the whole batch's, every other limit counts events. An
+                exception fails them all, and each is handed over alone when its turn comes again.
 
         Raises:
             BadInput: an option cannot be used, or the name is taken in this application.
@@ -110,7 +117,7 @@ class Wakelog:
                 max_attempts=max_attempts, max_stalled=max_stalled, backoff=backoff,
                 concurrency=concurrency, ordered_by=ordered_by, rate=rate, expires=expires, dedupe=dedupe,
                 capacity=capacity, overflow=overflow,
-                start=start, history=history,
+                start=start, history=history, batch=batch,
             )  # fmt: skip
             return handler
 

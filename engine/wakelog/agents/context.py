@@ -28,29 +28,26 @@ class Bench(Protocol):
     def wait(self, work: Coroutine[Any, Any, Any]) -> Any: ...
 
 
-class Context:
-    """One attempt at one event. Handlers get it as their second argument.
+class Attempt:
+    """What every handler can do, whether it gets one event or a batch."""
 
-    In async handlers :meth:`step` and :meth:`extend` are awaited; in sync ones they return when done.
-    """
+    __slots__ = ("_bench", "_is_async", "_keys", "_log", "_where", "agent", "attempt", "emitted")
 
-    __slots__ = ("_bench", "_finished", "_is_async", "_log", "_used", "agent", "attempt", "emitted", "event")
-
-    def __init__(self, event: Event, agent: str, attempt: int, is_async: bool, bench: Bench) -> None:
-        self.event = event
+    def __init__(self, where: object, agent: str, attempt: int, is_async: bool, bench: Bench) -> None:
         self.agent = agent
         self.attempt = attempt
-        """Which try this is, from 1. Work given back does not count."""
+        """Which try this is, from 1. Work given back does not count. Of a batch, the highest."""
         self.emitted: list[dict[str, Any]] = []
         self._bench = bench
         self._is_async = is_async
-        self._finished: dict[str, Any] | None = None
-        self._used: set[str] = set()
+        self._where = where
+        self._keys: dict[int | None, set[str]] = {}
+        """By position of the event answered, the keys of what was emitted."""
         self._log: logging.LoggerAdapter[logging.Logger] | None = None
 
     @property
     def connection(self) -> Any:
-        """A psycopg connection inside the transaction that finishes this event.
+        """A psycopg connection inside the transaction that finishes this event, or this batch.
 
         An AsyncConnection in async handlers, a Connection in sync ones. What is written through it is
         committed together with the acknowledgement and the emitted events, or not at all, so it happens
@@ -64,9 +61,60 @@ class Context:
         if self._log is None:
             self._log = _DeliveryLog(
                 logging.getLogger(f"wakelog.agent.{self.agent}"),
-                {"agent": self.agent, "position": self.event.position, "attempt": self.attempt},
+                {"agent": self.agent, "position": self._where, "attempt": self.attempt},
             )
         return self._log
+
+    def extend(self, lease: Duration) -> Any:
+        """Hold this event, or all of this batch, for ``lease`` from now, whatever the worker's heartbeat does.
+
+        Needed only in work that stops the whole process for long; the time limit stays as it is.
+
+        Raises:
+            LeaseLost: another worker has taken over.
+        """
+        extended = self._bench.extend(seconds(lease))
+        return extended if self._is_async else self._bench.wait(extended)
+
+    def _emit(
+        self, event: Event, type_: str, payload: Any, stream: str | None, source: str | None,
+        metadata: dict[str, Any] | None, key: str | None, deliver_after: Duration | datetime | None,
+    ) -> None:  # fmt: skip
+        keys = self._keys.setdefault(event.position, set())
+        told_apart_by = key if key is not None else str(len(keys))
+        said = {"stream": stream, "source": source or "", "metadata": metadata}
+        new = NewEvent.of(
+            {"type": type_, "idempotency_key": told_apart_by, "deliver_after": deliver_after, **said}
+        )
+        json_text("payload", payload)
+        json_text("metadata", metadata)
+        if told_apart_by in _OUTCOMES or told_apart_by in keys:
+            raise BadInput(f'expected a key of its own for each event, found "{told_apart_by}" again')
+        keys.add(told_apart_by)
+        self.emitted.append({
+            "position": event.position,
+            "key": told_apart_by,
+            "type": type_,
+            "payload": {} if payload is None else payload,
+            **said,
+            "source": source,
+            "deliver_after": new.deliver_after and new.deliver_after.isoformat(),
+        })  # fmt: skip
+
+
+class Context(Attempt):
+    """One attempt at one event. Handlers get it as their second argument.
+
+    In async handlers :meth:`step` and :meth:`extend` are awaited; in sync ones they return when done.
+    """
+
+    __slots__ = ("_finished", "_used", "event")
+
+    def __init__(self, event: Event, agent: str, attempt: int, is_async: bool, bench: Bench) -> None:
+        super().__init__(event.position, agent, attempt, is_async, bench)
+        self.event = event
+        self._finished: dict[str, Any] | None = None
+        self._used: set[str] = set()
 
     def emit(
         self,
@@ -89,24 +137,7 @@ class Context:
         Raises:
             BadInput: a value cannot be used, or the key was used before in this attempt.
         """
-        told_apart_by = key if key is not None else str(len(self.emitted))
-        said = {"stream": stream, "source": source or "", "metadata": metadata}
-        new = NewEvent.of(
-            {"type": type, "idempotency_key": told_apart_by, "deliver_after": deliver_after, **said}
-        )
-        json_text("payload", payload)
-        json_text("metadata", metadata)
-        if told_apart_by in _OUTCOMES or any(told_apart_by == other["key"] for other in self.emitted):
-            raise BadInput(f'expected a key of its own for each event, found "{told_apart_by}" again')
-        self.emitted.append({
-            "position": self.event.position,
-            "key": told_apart_by,
-            "type": type,
-            "payload": {} if payload is None else payload,
-            **said,
-            "source": source,
-            "deliver_after": new.deliver_after and new.deliver_after.isoformat(),
-        })  # fmt: skip
+        self._emit(self.event, type, payload, stream, source, metadata, key, deliver_after)
 
     def step(self, name: str, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Do a piece of work once: call ``fn`` and store its result before going on.
@@ -126,17 +157,6 @@ class Context:
         if name in self._bench.wait(self._finished_steps(name)):
             return (self._finished or {})[name]
         return self._bench.wait(self._bench.record_step(name, _result(name, fn(*args, **kwargs))))
-
-    def extend(self, lease: Duration) -> Any:
-        """Hold this event for ``lease`` from now, whatever the worker's heartbeat does.
-
-        Needed only in work that stops the whole process for long; the time limit stays as it is.
-
-        Raises:
-            LeaseLost: another worker has taken over.
-        """
-        extended = self._bench.extend(seconds(lease))
-        return extended if self._is_async else self._bench.wait(extended)
 
     async def _step(
         self, name: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]

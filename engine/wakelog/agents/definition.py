@@ -22,6 +22,8 @@ from wakelog.errors import BadInput
 
 Handler = Callable[..., Awaitable[Any]] | Callable[..., Any]
 
+LARGEST_BATCH = 10000
+
 _NAME = re.compile(r"[A-Za-z0-9_:=-]+(\.[A-Za-z0-9_:=-]+)*")
 _PATTERN_WORD = re.compile(r"[^\s.*#]+|\*|#")
 
@@ -50,6 +52,8 @@ class AgentDefinition:
     overflow: Overflow
     start: Start
     history: bool
+    batch: int | None = None
+    """At most so many events to a call of the handler, as a list; None for one at a time, as itself."""
 
     @property
     def finishing_makes_room(self) -> bool:
@@ -119,6 +123,7 @@ def define(
     overflow: Overflow,
     start: Start,
     history: bool,
+    batch: int | None,
 ) -> AgentDefinition:
     """Check what was said of an agent; BadInput names the agent, what was expected and what was found."""
 
@@ -149,6 +154,8 @@ def define(
     expect(dedupe is None or ordered_by is None, "ordered_by or dedupe, not both", ordered_by)
     expect(capacity is None or _at_least(1, capacity), "capacity of 1 or more, or None", capacity)
     expect(overflow in ("refuse", "drop_oldest"), 'overflow "refuse" or "drop_oldest"', overflow)
+    expect(batch is None or (_at_least(1, batch) and batch <= LARGEST_BATCH and batch is not True),
+           f"a batch of 1 to {LARGEST_BATCH} events, or None", batch)  # fmt: skip
     expect(callable(handler), "a function as the handler", handler)
     try:
         limit = seconds(timeout)
@@ -162,7 +169,8 @@ def define(
         name=name, handler=handler, is_async=inspect.iscoroutinefunction(handler), types=types,
         sources=sources, metadata=metadata, where=where, timeout=limit, max_attempts=max_attempts,
         max_stalled=max_stalled, backoff=backoff, concurrency=concurrency, ordered_by=ordered_by,
-        rate=paced, expires=longest, dedupe=dedupe, capacity=capacity, overflow=overflow, start=start, history=history,
+        rate=paced, expires=longest, dedupe=dedupe, capacity=capacity, overflow=overflow, start=start,
+        history=history, batch=batch,
     )  # fmt: skip
     try:
         definition.options()

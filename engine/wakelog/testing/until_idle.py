@@ -25,7 +25,7 @@ from psycopg import AsyncConnection
 
 from wakelog.agents.app import Wakelog
 from wakelog.postgres.connect import connect_async, safe_url
-from wakelog.worker.delivery import Delivery, Held
+from wakelog.worker.delivery import Held, Work
 from wakelog.worker.process import Shift, Worker
 from wakelog.worker.session import Session
 from wakelog.worker.watchdog import LOOP_GRACE, Watchdog
@@ -167,20 +167,20 @@ class _TestWatchdog(Watchdog):
         super().__init__(url, worker, held, lease=lease, die=die)
         self._deadline = deadline
         self._ended = ended
-        self._given_up: set[Delivery] = set()
+        self._given_up: set[Work] = set()
 
-    def _watch(self, delivery: Delivery, now: float) -> None:
-        super()._watch(delivery, now)
-        late = now - self._deadline > LOOP_GRACE and delivery.started_at is not None
-        if late and now >= delivery.next_push:
-            delivery.next_push = now + 1.0
+    def _watch(self, work: Work, now: float) -> None:
+        super()._watch(work, now)
+        late = now - self._deadline > LOOP_GRACE and work.started_at is not None
+        if late and now >= work.next_push:
+            work.next_push = now + 1.0
             self._ended(
-                f"{delivery.agent.name} at {delivery.position} ({delivery.event.type}), "
-                f"attempt {delivery.attempt}: kept everybody waiting, and was ended"
+                f"{work.agent.name} at {work.where} ({work.deliveries[0].event.type}), "
+                f"attempt {work.attempt}: kept everybody waiting, and was ended"
             )
-            self._end(delivery)
+            self._end(work)
 
-    def _give_up(self, delivery: Delivery) -> None:
-        if delivery not in self._given_up:
-            self._given_up.add(delivery)
-            super()._give_up(delivery)
+    def _give_up(self, work: Work) -> None:
+        if work not in self._given_up:
+            self._given_up.add(work)
+            super()._give_up(work)

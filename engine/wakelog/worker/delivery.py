@@ -1,11 +1,13 @@
-"""One event on its way to one agent, as a worker holds it."""
+"""Events on their way to agents, as a worker holds them."""
 
 import asyncio
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from wakelog.agents.batch import between
 from wakelog.agents.definition import AgentDefinition
 from wakelog.log.event import COLUMNS, Event
 
@@ -25,6 +27,26 @@ class Delivery:
     stalled: int
     claimed_at: float
     """When it was claimed, or a little earlier, on the monotonic clock."""
+
+    @property
+    def failures(self) -> int:
+        """Failed attempts including this one, should it fail."""
+        return self.attempt - self.stalled
+
+    @classmethod
+    def from_row(cls, agent: AgentDefinition, row: tuple[Any, ...], asked_at: float) -> "Delivery":
+        """The delivery of a row of wakelog.claimed, asked for at that time on the monotonic clock."""
+        event = Event.from_row((row[0], *row[EVENT_FROM:EVENT_UPTO]))
+        return cls(agent, event, row[0], row[1], row[2], asked_at)
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """What a slot does at a time, one call of a handler: one delivery, or a batch of an agent that takes those."""
+
+    agent: AgentDefinition
+    deliveries: list[Delivery]
+    """Those that have not come to their end yet."""
     started_at: float | None = None
     task: "asyncio.Task[Any] | None" = None
     threads: set[int] = field(default_factory=set[int])
@@ -39,15 +61,14 @@ class Delivery:
     """When the watchdog may next try to end it."""
 
     @property
-    def failures(self) -> int:
-        """Failed attempts including this one, should it fail."""
-        return self.attempt - self.stalled
+    def where(self) -> str:
+        """Its place in the log, as a person is told."""
+        return between([delivery.event for delivery in self.deliveries])
 
-    @classmethod
-    def from_row(cls, agent: AgentDefinition, row: tuple[Any, ...], asked_at: float) -> "Delivery":
-        """The delivery of a row of wakelog.claimed, asked for at that time on the monotonic clock."""
-        event = Event.from_row((row[0], *row[EVENT_FROM:EVENT_UPTO]))
-        return cls(agent, event, row[0], row[1], row[2], asked_at)
+    @property
+    def attempt(self) -> int:
+        """Which attempt it is; of a batch, the highest."""
+        return max((delivery.attempt for delivery in self.deliveries), default=0)
 
     def begin(self) -> None:
         """The handler starts, and its time with it; what blocked others before is no excuse."""
@@ -76,27 +97,57 @@ class Held:
 
     def __init__(self) -> None:
         self._deliveries: dict[Delivery, None] = {}
+        self._running: dict[Work, None] = {}
+        self._by_agent: Counter[str] = Counter()
         self._lock = threading.Lock()
         self.made_room = False
         """Whether one has ended whose agent's concurrency may have kept more from being claimed."""
         self.stir = asyncio.Event()
         """Set at that moment, to end the worker's sleep."""
+        self.eased = asyncio.Event()
+        """Set whenever something has ended."""
 
     def add(self, deliveries: list[Delivery]) -> None:
         with self._lock:
             self._deliveries.update(dict.fromkeys(deliveries))
+        self._by_agent.update(delivery.agent.name for delivery in deliveries)
 
     def drop(self, deliveries: list[Delivery]) -> None:
         with self._lock:
             for delivery in deliveries:
-                self._deliveries.pop(delivery, None)
+                if delivery in self._deliveries:
+                    del self._deliveries[delivery]
+                    self._by_agent[delivery.agent.name] -= 1
         if any(d.agent.finishing_makes_room for d in deliveries):
             self.made_room = True
             self.stir.set()
+        self.eased.set()
 
     def all(self) -> list[Delivery]:
         with self._lock:
             return list(self._deliveries)
+
+    def of(self, agent: AgentDefinition) -> int:
+        """How many of one agent's deliveries are held, finished ones not yet written among them."""
+        return self._by_agent[agent.name]
+
+    def start(self, work: Work) -> None:
+        with self._lock:
+            self._running[work] = None
+
+    def end(self, work: Work) -> None:
+        with self._lock:
+            self._running.pop(work, None)
+        self.eased.set()
+
+    def running(self) -> list[Work]:
+        """What is in a slot."""
+        with self._lock:
+            return list(self._running)
+
+    @property
+    def slots_taken(self) -> int:
+        return len(self._running)
 
     def __len__(self) -> int:
         return len(self._deliveries)

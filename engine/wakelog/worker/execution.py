@@ -1,4 +1,4 @@
-"""Running one handler inside its limits, and deciding how the delivery ends.
+"""Running one handler inside its limits, and deciding how the work it was given ends.
 
 How this stays correct
 ----------------------
@@ -9,6 +9,10 @@ How this stays correct
                      |                  a transaction of its own: another attempt, or a dead letter
                      |--> given back    the attempt does not count
                      `--> lost          another worker has it: nothing is written
+
+A batch goes the same way as a whole. Where its handler wrote through ctx.connection, it is committed only if all
+of it is still held; what is still held of one that was lost in part is given back. Events that the handler let fail,
+and those that cannot be read, leave it: `Work.deliveries` are those whose end is still to be recorded.
 
 Time limits. An async handler is cancelled. One that never lets go of the event loop, and a sync one in its
 thread, get an exception raised inside them by the watchdog. A thread that does not end even so (it sleeps in
@@ -31,7 +35,9 @@ import psycopg
 from psycopg import AsyncClientCursor, AsyncConnection, ClientCursor, Connection
 from psycopg.pq import TransactionStatus
 
+from wakelog.agents.batch import BatchContext
 from wakelog.agents.context import Context
+from wakelog.agents.definition import AgentDefinition
 from wakelog.durations import Duration, seconds
 from wakelog.errors import (
     BadInput,
@@ -44,17 +50,17 @@ from wakelog.errors import (
     WakelogError,
     translate,
 )
-from wakelog.log.values import json_text
 from wakelog.postgres import jsonb
 from wakelog.postgres.jsonb import Unreadable
+from wakelog.worker.answers import answers, context_for
 from wakelog.worker.connections import Any_Connection, HandlerConnections
-from wakelog.worker.delivery import Delivery
-from wakelog.worker.settling import Settling
+from wakelog.worker.delivery import Delivery, Work
+from wakelog.worker.settling import Done, Failure, Settling
 
 log = logging.getLogger("wakelog.worker")
 
 ACK_COMMIT: LiteralString = """
-    select set_config('lock_timeout', %s, true), wakelog.ack(%s, %s, %s, %s, null, %s);
+    select set_config('lock_timeout', %s, true), wakelog.ack_all(%s, %s, %s, %s, %s);
     commit;
 """
 """One round trip, together with what forgets the handler's settings. Where the first statement fails, the server
@@ -65,6 +71,10 @@ LONGEST_DELAY = 366 * 86400.0
 """Seconds; more is not meant."""
 THREAD_GRACE = 1.0
 """Seconds a thread has to end after its time limit, before it is left behind."""
+RECORDED_TOGETHER = 500
+"""Failures of one batch that are recorded in one transaction."""
+MOST_LINES = 5
+"""So many of them are told in the log, a line each."""
 
 
 class TimeLimitExceeded(BaseException):
@@ -88,74 +98,68 @@ class Execution:
         self.retries: list[float] = []
         """When failures recorded here are due again, on the monotonic clock."""
 
-    async def run(self, delivery: Delivery) -> None:
-        """Run the handler once and bring the delivery to its end."""
-        bench = WorkBench(self, delivery)
-        context = Context(
-            delivery.event, delivery.agent.name, delivery.attempt, delivery.agent.is_async, bench
-        )
-        delivery.task = task = asyncio.current_task()
+    async def run(self, work: Work) -> None:
+        """Run the handler once and bring every delivery to its end."""
+        bench = WorkBench(self, work)
+        work.task = task = asyncio.current_task()
         assert task is not None
         try:
             try:
-                _expect_readable(delivery)
-                delivery.begin()
-                try:
-                    async with asyncio.timeout(delivery.agent.timeout):
-                        if delivery.agent.is_async:
-                            result = await delivery.agent.handler(delivery.event, context)
-                        else:
-                            result = await self.in_thread(
-                                bench, delivery.agent.handler, delivery.event, context
-                            )
-                finally:
-                    delivery.end()
-                await self._finish(delivery, context, result, bench)
+                await self._set_unreadable_aside(work)
+                if work.deliveries:
+                    await self._finish(work, *await self._call(work, bench), bench)
             except TimeoutError as error:
                 # The handler may have run into a time-out of its own.
-                if delivery.late:
-                    await self._end_late(delivery, bench)
+                if work.late:
+                    await self._end_late(work, bench)
                 else:
-                    await self._fail(delivery, bench, error)
+                    await self._fail(work, bench, error)
             except asyncio.CancelledError as error:
-                if delivery.pushed:
+                if work.pushed:
                     while task.cancelling():
                         task.uncancel()
-                    await self._end_late(delivery, bench)
+                    await self._end_late(work, bench)
                 elif task.cancelling():
                     raise  # the worker stops
                 else:
-                    await self._fail(delivery, bench, error)  # something the handler awaited was cancelled
+                    await self._fail(work, bench, error)  # something the handler awaited was cancelled
             except TimeLimitExceeded:
-                await self._fail(delivery, bench, _time_limit(delivery))
+                await self._fail(work, bench, _time_limit(work))
             except GiveBack as given:
                 await bench.close()
-                await self.settling.release([delivery], _delay(given.delay))
+                await self.settling.release(work.deliveries, _delay(given.delay))
             except LeaseLost:
                 raise
             except (Exception, SystemExit, KeyboardInterrupt) as error:
-                await self._fail(delivery, bench, error)
-        except (LeaseLost, UnknownAgent) as lost:
+                await self._fail(work, bench, error)
+        except LeaseLost as lost:
             log.warning("%s", lost)
-            self.settling.forget(delivery)
+            await bench.close()
+            if work.agent.batch is None:
+                self.settling.forget(work.deliveries)
+            else:
+                await self._let_go(work, 1.0)  # one was lost, the others need not wait for their leases
+        except UnknownAgent as removed:
+            log.warning("%s", removed)
+            self.settling.forget(work.deliveries)
         except Exception:
             # Nothing a handler does may end the worker, and with it the work of others.
-            log.exception("%s at %s: its end could not be recorded", delivery.agent.name, delivery.position)
-            await self._let_go(delivery)
+            log.exception("%s at %s: its end could not be recorded", work.agent.name, work.where)
+            await self._let_go(work, 5.0)
         finally:
             await bench.close()
 
     async def in_thread(self, bench: "WorkBench", fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call a sync function in a thread that the watchdog can reach."""
-        delivery = bench.delivery
+        work = bench.work
 
         def call() -> Any:
             ident = threading.get_ident()
-            delivery.threads.add(ident)
+            work.threads.add(ident)
             try:
                 return fn(*args, **kwargs)
             finally:
-                delivery.threads.discard(ident)
+                work.threads.discard(ident)
                 # One raised too late would end the pool's thread instead.
                 raise_in_thread(ident, None)
 
@@ -163,59 +167,115 @@ class Execution:
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
-            if not future.cancel() and delivery.threads:
+            if not future.cancel() and work.threads:
                 await bench.interrupt()
                 ending = asyncio.wrap_future(future)
                 ending.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
                 await asyncio.wait([ending], timeout=THREAD_GRACE)
-                if delivery.threads:
-                    self.replace_me(f'a thread of agent "{delivery.agent.name}" does not end')
+                if work.threads:
+                    self.replace_me(f'a thread of agent "{work.agent.name}" does not end')
             raise
 
-    async def _finish(self, delivery: Delivery, context: Context, result: Any, bench: "WorkBench") -> None:
-        events = context.emitted
-        if result is not None:
-            events.append(_completed(delivery, result))
-        if not bench.wrote():
-            self.settling.done(delivery, events)
-            return
-        await bench.commit(jsonb.encode(events))
-        self.settling.forget(delivery)
-
-    async def _let_go(self, delivery: Delivery) -> None:
+    async def _call(self, work: Work, bench: "WorkBench") -> "tuple[Context | BatchContext, Any]":
+        agent = work.agent
+        context = context_for(work, bench)
+        given = context.event if isinstance(context, Context) else list(context.events)
+        work.begin()
         try:
-            await self.settling.release([delivery], 5.0)
-        except (psycopg.Error, WakelogError):
-            self.settling.forget(delivery)
+            async with asyncio.timeout(agent.timeout):
+                if agent.is_async:
+                    return context, await agent.handler(given, context)
+                return context, await self.in_thread(bench, agent.handler, given, context)
+        finally:
+            work.end()
 
-    async def _end_late(self, delivery: Delivery, bench: "WorkBench") -> None:
-        """The time limit passed; not this handler's fault where another one held the event loop."""
-        if delivery.blocked:
+    async def _finish(
+        self, work: Work, context: Context | BatchContext, result: Any, bench: "WorkBench"
+    ) -> None:
+        done, failed = answers(work, context, result)
+        if not bench.wrote():
+            self.settling.done(done)
+        elif done:
+            await bench.commit(done)
+            self.settling.forget([delivery for delivery, _ in done])
+        work.deliveries = [delivery for delivery, _, _ in failed]
+        if failed:
             await bench.close()
-            await self.settling.release([delivery])
-        else:
-            await self._fail(delivery, bench, _time_limit(delivery))
+            await self._record(work.agent, [self._failure(*one) for one in failed])
 
-    async def _fail(self, delivery: Delivery, bench: "WorkBench", error: BaseException) -> None:
+    async def _set_unreadable_aside(self, work: Work) -> None:
+        """Fail those whose JSON cannot be read in Python; the others go on without them."""
+        unreadable = [(d, why) for d in work.deliveries if (why := _unreadable(d)) is not None]
+        if unreadable:
+            work.deliveries = [d for d in work.deliveries if _unreadable(d) is None]
+            await self._record(work.agent, [self._failure(delivery, why) for delivery, why in unreadable])
+
+    async def _let_go(self, work: Work, delay: float) -> None:
+        try:
+            await self.settling.release(work.deliveries, delay)
+        except (psycopg.Error, WakelogError):
+            self.settling.forget(work.deliveries)
+
+    async def _end_late(self, work: Work, bench: "WorkBench") -> None:
+        """The time limit passed; not this handler's fault where another one held the event loop."""
+        if work.blocked:
+            await bench.close()
+            await self.settling.release(work.deliveries)
+        else:
+            await self._fail(work, bench, _time_limit(work))
+
+    async def _fail(self, work: Work, bench: "WorkBench", error: BaseException) -> None:
         lost_connection = bench.connection_lost(error)
         await bench.close()
         if lost_connection:
-            log.warning(
-                "%s at %s: the connection was lost, given back", delivery.agent.name, delivery.position
-            )
-            await self.settling.release([delivery], 0.5)
+            log.warning("%s at %s: the connection was lost, given back", work.agent.name, work.where)
+            await self.settling.release(work.deliveries, 0.5)
             return
-        final = isinstance(error, DoNotRetry)
-        retry_in = self._retry_in(delivery, error)
-        next_in = await self.settling.fail(
-            delivery, _sentence(error), _traceback(error), retry_in, final=final
+        detail = _traceback(error)
+        await self._record(
+            work.agent, [self._failure(delivery, error, detail=detail) for delivery in work.deliveries]
         )
-        if next_in is not None:
-            self.retries.append(time.monotonic() + next_in)
-        log.warning(
-            "%s at %s, attempt %s failed: %s; %s", delivery.agent.name, delivery.position, delivery.attempt,
-            _sentence(error), "given up" if next_in is None else f"again in {next_in:.1f} s",
-        )  # fmt: skip
+
+    def _failure(
+        self, delivery: Delivery, error: BaseException | str, retry_after: Duration | None = None,
+        *, detail: str | None = None,
+    ) -> Failure:  # fmt: skip
+        if isinstance(error, str):
+            error = WakelogError(error)
+        retry_in = self._retry_in(delivery, error) if retry_after is None else _delay(retry_after)
+        final = isinstance(error, DoNotRetry)
+        return Failure(delivery, _sentence(error), detail or _traceback(error), retry_in, final)
+
+    async def _record(self, agent: AgentDefinition, failures: list[Failure]) -> None:
+        """Record failed attempts, together; each by itself where work is done in order and lines step forward."""
+        size = RECORDED_TOGETHER if agent.ordered_by is None else 1
+        for start in range(0, len(failures), size):
+            await self._tell(agent.name, failures[start : start + size])
+
+    async def _tell(self, agent: str, failures: list[Failure]) -> None:
+        now = time.monotonic()
+        try:
+            next_ones = await self.settling.fail(agent, failures)
+        except LeaseLost as lost:
+            if len(failures) > 1:
+                for failure in failures:
+                    await self._tell(agent, [failure])
+            else:
+                log.warning("%s", lost)
+                self.settling.forget([failures[0].delivery])
+        except UnknownAgent as removed:
+            log.warning("%s", removed)
+            self.settling.forget([failure.delivery for failure in failures])
+        else:
+            self.retries += [now + next_in for next_in in next_ones if next_in is not None]
+            for failure, next_in in list(zip(failures, next_ones, strict=True))[:MOST_LINES]:
+                log.warning(
+                    "%s at %s, attempt %s failed: %s; %s", agent, failure.delivery.position,
+                    failure.delivery.attempt, failure.error,
+                    "given up" if next_in is None else f"again in {next_in:.1f} s",
+                )  # fmt: skip
+            if len(failures) > MOST_LINES:
+                log.warning("%s: and %s more of that batch", agent, len(failures) - MOST_LINES)
 
     def _retry_in(self, delivery: Delivery, error: BaseException) -> float | None:
         try:
@@ -231,11 +291,11 @@ class Execution:
 class WorkBench:
     """What one attempt works with: its connection, its steps, its lease (see wakelog.agents.context.Bench)."""
 
-    __slots__ = ("_connection", "_execution", "_forgotten", "_unreachable", "_waited_for", "delivery")
+    __slots__ = ("_connection", "_execution", "_forgotten", "_unreachable", "_waited_for", "work")
 
-    def __init__(self, execution: Execution, delivery: Delivery) -> None:
+    def __init__(self, execution: Execution, work: Work) -> None:
         self._execution = execution
-        self.delivery = delivery
+        self.work = work
         self._connection: Any_Connection | None = None
         self._forgotten = False
         """Whether what the handler set on its connection has been forgotten with the commit."""
@@ -248,7 +308,7 @@ class WorkBench:
         if self._connection is None:
             pool = self._execution.connections
             self._unreachable = True
-            self._connection = pool.take_async() if self.delivery.agent.is_async else pool.take_sync()
+            self._connection = pool.take_async() if self.work.agent.is_async else pool.take_sync()
             self._unreachable = False
         return self._connection
 
@@ -257,11 +317,12 @@ class WorkBench:
         connection = self._connection
         return connection is not None and connection.info.transaction_status != TransactionStatus.IDLE
 
-    async def commit(self, events: str) -> None:
+    async def commit(self, done: list[Done]) -> None:
         """Acknowledge and commit what the handler wrote, in one round trip."""
-        delivery = self.delivery
         parameters = [
-            LOCK_PATIENCE, delivery.agent.name, delivery.position, self._execution.worker, delivery.attempt, events,
+            LOCK_PATIENCE, self.work.agent.name, self._execution.worker,
+            [delivery.position for delivery, _ in done], [delivery.attempt for delivery, _ in done],
+            jsonb.encode([event for _, events in done for event in events]),
         ]  # fmt: skip
         connection = self._connection
         assert connection is not None
@@ -289,16 +350,16 @@ class WorkBench:
         )
 
     async def finished_steps(self) -> dict[str, Any]:
-        return await self._execution.settling.finished_steps(self.delivery)
+        return await self._execution.settling.finished_steps(self.work.deliveries[0])
 
     async def record_step(self, name: str, result: str) -> Any:
-        return await self._execution.settling.record_step(self.delivery, name, result)
+        return await self._execution.settling.record_step(self.work.deliveries[0], name, result)
 
     async def run_in_thread(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return await self._execution.in_thread(self, fn, *args, **kwargs)
 
     async def extend(self, lease: float) -> None:
-        await self._execution.settling.extend(self.delivery, lease)
+        await self._execution.settling.extend(self.work.agent.name, self.work.deliveries, lease)
 
     def wait(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Have the event loop do this, and wait for it in a handler's thread, until interrupted."""
@@ -319,7 +380,7 @@ class WorkBench:
         A thread that was left behind keeps its own: it can do no harm, for nobody will commit it.
         """
         connection, self._connection = self._connection, None
-        if connection is not None and not (self.delivery.threads and isinstance(connection, Connection)):
+        if connection is not None and not (self.work.threads and isinstance(connection, Connection)):
             await self._execution.connections.give_back(connection, forgotten=self._forgotten)
 
 
@@ -337,20 +398,11 @@ def _expect_committable(connection: Any_Connection) -> None:
         raise BadInput("the handler went on after an error in its transaction, which is aborted")
 
 
-def _expect_readable(delivery: Delivery) -> None:
+def _unreadable(delivery: Delivery) -> BadInput | None:
     for value in (delivery.event.payload, delivery.event.metadata):
         if isinstance(value, Unreadable):
-            raise BadInput(f"the event's JSON cannot be read in Python ({value.reason})")
-
-
-def _completed(delivery: Delivery, result: Any) -> dict[str, Any]:
-    json_text("the result", result)
-    return {
-        "position": delivery.position,
-        "key": "completed",
-        "type": f"{delivery.agent.name}.completed",
-        "payload": result,
-    }
+            return BadInput(f"the event's JSON cannot be read in Python ({value.reason})")
+    return None
 
 
 def _delay(duration: Duration) -> float:
@@ -362,8 +414,8 @@ def _delay(duration: Duration) -> float:
         return 1.0
 
 
-def _time_limit(delivery: Delivery) -> WakelogError:
-    return WakelogError(f"the time limit of {delivery.agent.timeout:g} s passed")
+def _time_limit(work: Work) -> WakelogError:
+    return WakelogError(f"the time limit of {work.agent.timeout:g} s passed")
 
 
 def _sentence(error: BaseException) -> str:

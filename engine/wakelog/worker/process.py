@@ -33,8 +33,9 @@ import psycopg
 from wakelog.agents.app import Wakelog
 from wakelog.agents.load import load_app
 from wakelog.errors import DatabaseUnreachable, UnknownAgent, UnknownWorker, WakelogError, one_line
+from wakelog.worker.batches import BatchClaims, grouped
 from wakelog.worker.connections import HandlerConnections
-from wakelog.worker.delivery import Delivery, Held
+from wakelog.worker.delivery import Delivery, Held, Work
 from wakelog.worker.execution import Execution
 from wakelog.worker.session import Session
 from wakelog.worker.settling import Settling
@@ -135,10 +136,9 @@ class Shift:
             session.worker, self.connections, self.settling, worker.slots, worker.replace
         )
         self.watchdog = Watchdog(worker.url, session.worker, self.held, lease=worker.lease, die=self._die)
-        self.queue: collections.deque[Delivery] = collections.deque()
+        self.batch_claims = BatchClaims(worker.slots, self.held)
+        self.queue: collections.deque[Work] = collections.deque()
         self.queued = asyncio.Semaphore(0)
-        self.running: set[Delivery] = set()
-        self.freed = asyncio.Event()
         self.seconds_each = 1.0
         self.asleep = False
         self.resting: dict[str, float] = {}
@@ -174,7 +174,7 @@ class Shift:
 
     async def _look_no_more(self, looking: "asyncio.Task[Any]") -> None:
         """Let a claim that is under way come back, so that what it brings can be given back."""
-        self.freed.set()
+        self.held.eased.set()
         self.held.stir.set()
         await asyncio.wait([looking], timeout=LAST_WORDS)
         await _end([looking])
@@ -184,8 +184,8 @@ class Shift:
         while not self.worker.stopping.is_set():
             room = self._room()
             if room <= 0:
-                self.freed.clear()
-                await self._wait(self.freed, POLL)
+                self.held.eased.clear()
+                await self._wait(self.held.eased, POLL)
                 continue
             self.held.made_room = False
             if await self._look(names, room) or self.worker.stopping.is_set():
@@ -218,22 +218,27 @@ class Shift:
             names = list(self.agents)
             if len(names) > 1:
                 names = await self.session.ready_agents(names)
-        more = False
+        more = crowded = found = False
         now = time.monotonic()
         names = [name for name in names if name in self.agents and self.resting.get(name, 0.0) <= now]
         random.shuffle(names)  # so that none is always the last
         for left, name in zip(range(len(names), 0, -1), names, strict=True):
+            agent = self.agents[name]
             share = -(-room // left)
-            if self.agents[name].rate is not None:
+            if agent.rate is not None:
                 # What is claimed must start at once. Finishing something stirs the sleeper (Held.drop).
-                share = min(share, self.worker.slots - len(self.queue) - len(self.running))
+                share = min(share, self.worker.slots - len(self.queue) - self.held.slots_taken)
                 if share <= 0:
                     continue
             if share <= 0:
                 more = True
                 continue
+            limit = share if agent.batch is None else self.batch_claims.limit(agent, share)
+            if limit <= 0:
+                crowded = True
+                continue
             try:
-                deliveries = await self.session.claim(self.agents[name], share)
+                deliveries = await self.session.claim(agent, limit)
             except UnknownAgent as removed:
                 log.warning("%s any more; this worker goes on without it", str(removed).partition("\n")[0])
                 del self.agents[name]
@@ -246,13 +251,22 @@ class Shift:
                 log.error("%s cannot be claimed for: %s; again in %.0f s", name, one_line(error), REST)
                 self.resting[name] = now + REST
                 continue
-            more = more or len(deliveries) == share
-            room -= len(deliveries)
+            more = more or len(deliveries) == limit
+            found = found or bool(deliveries)
             self.held.add(deliveries)
-            self.queue.extend(deliveries)
-            for _ in deliveries:
+            work, excess = grouped(agent, deliveries), list[Delivery]()
+            if agent.batch is not None:
+                work, excess = self.batch_claims.admit(agent, work, share)
+            room -= len(work)
+            self.queue.extend(work)
+            for _ in work:
                 self.queued.release()
-        return more
+            if excess:
+                await self._give_back(excess)
+        if crowded and not found:
+            self.held.eased.clear()
+            await self._wait(self.held.eased, POLL)
+        return more or crowded
 
     async def _sleep(self) -> list[str] | None:
         """Wait to be rung, for a retry to be due, or for the time to look anyway; the agents rung for."""
@@ -275,41 +289,41 @@ class Shift:
         """How much more to claim: what the slots can do in a short time, so that others get their share."""
         ahead = int(self.worker.slots * AHEAD / max(self.seconds_each, 1e-6))
         wanted = max(self.worker.slots, min(ahead, LARGEST_BATCH))
-        room = wanted - len(self.queue) - len(self.running)
+        room = wanted - len(self.queue) - self.held.slots_taken
         return room if room >= wanted // 2 or not self.queue else 0
 
     async def _slot(self) -> None:
         while True:
             await self.queued.acquire()
-            delivery = self.queue.popleft()
-            if time.monotonic() >= max(delivery.claimed_at + self.worker.lease, self.watchdog.held_until):
-                self.held.drop([delivery])  # the lease ran out while this process could not run
+            work = self.queue.popleft()
+            claimed_at = work.deliveries[0].claimed_at  # all of it in one claim
+            if time.monotonic() >= max(claimed_at + self.worker.lease, self.watchdog.held_until):
+                self.held.drop(work.deliveries)  # the leases ran out while this process could not run
                 continue
             started = time.monotonic()
-            if delivery.agent.rate is not None and started - delivery.claimed_at > PROMPTLY:
-                await self._give_back([delivery])  # too late to keep the pace
+            if work.agent.rate is not None and started - claimed_at > PROMPTLY:
+                await self._give_back(work.deliveries)  # too late to keep the pace
                 continue
-            self.running.add(delivery)
+            self.held.start(work)
             try:
-                await self.execution.run(delivery)
+                await self.execution.run(work)
             finally:
-                self.running.discard(delivery)
+                self.held.end(work)
             self.seconds_each += 0.05 * (time.monotonic() - started - self.seconds_each)
-            self.freed.set()
 
     async def _finish_up(self, slots: "list[asyncio.Task[Any]]") -> None:
         """Give back what has not begun, let what runs end within the grace time, write it all down."""
-        unbegun = list(self.queue)
+        unbegun = [delivery for work in self.queue for delivery in work.deliveries]
         self.queue.clear()
         self.queued = asyncio.Semaphore(0)
         await self._give_back(unbegun)
         deadline = time.monotonic() + self.worker.grace
-        while self.running and time.monotonic() < deadline:
-            self.freed.clear()
-            await self._wait(self.freed, min(1.0, deadline - time.monotonic()))
-        unfinished = list(self.running)
+        while self.held.slots_taken and time.monotonic() < deadline:
+            self.held.eased.clear()
+            await self._wait(self.held.eased, min(1.0, deadline - time.monotonic()))
+        unfinished = self.held.running()
         await _end(slots)
-        await self._give_back(unfinished)
+        await self._give_back([delivery for work in unfinished for delivery in work.deliveries])
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORDS):
                 await self.settling.flush()

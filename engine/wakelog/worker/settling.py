@@ -17,7 +17,7 @@ keep other answers, or that handler's next step, from being written. They wait a
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -30,6 +30,20 @@ from wakelog.worker.lane import Lane
 log = logging.getLogger("wakelog.worker")
 
 Done = tuple[Delivery, list[dict[str, Any]]]
+"""A delivery whose work is done, and the events it answers with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A failed attempt, as the database is told."""
+
+    delivery: Delivery
+    error: str
+    detail: str | None = None
+    retry_in: float | None = None
+    """Seconds; None leaves it to the agent's backoff."""
+    final: bool = False
+
 
 STREAM_PATIENCE = 1000
 """Milliseconds an answer waits for a stream before others get their turn."""
@@ -45,14 +59,14 @@ class Settling:
         self._answers = Acknowledging(self, Lane(url, pooled=pooled))
         self._streams = Acknowledging(self, Lane(url, pooled=pooled, lock_timeout=STREAM_PATIENCE))
 
-    def done(self, delivery: Delivery, events: list[dict[str, Any]]) -> None:
-        """Acknowledge with the next batch."""
-        appends = any(event.get("stream") is not None for event in events)
-        (self._streams if appends else self._answers).add((delivery, events))
+    def done(self, dones: list[Done]) -> None:
+        """Acknowledge with the next batch, in one transaction."""
+        appends = any(event.get("stream") is not None for _, events in dones for event in events)
+        (self._streams if appends else self._answers).add(dones)
 
-    def forget(self, delivery: Delivery) -> None:
-        """It was finished elsewhere: in the handler's own transaction, or by another worker."""
-        self._held.drop([delivery])
+    def forget(self, deliveries: list[Delivery]) -> None:
+        """They were finished elsewhere: in the handler's own transaction, or by another worker."""
+        self._held.drop(deliveries)
 
     async def run(self) -> None:
         """Write batches until cancelled."""
@@ -74,20 +88,30 @@ class Settling:
         )  # fmt: skip
         return {row[0] for row in rows}
 
-    async def fail(
-        self, delivery: Delivery, error: str, detail: str | None, retry_in: float | None, *, final: bool
-    ) -> float | None:
-        """Record a failed attempt; returns the seconds to the next one, None when given up."""
+    async def fail(self, agent: str, failures: list[Failure]) -> list[float | None]:
+        """Record failed attempts of one agent; for each the seconds to the next one, None when given up.
+
+        In one transaction: where one of them is not held any more, LeaseLost is raised and none is recorded.
+        """
+        held = [failure.delivery for failure in failures]
         rows = await self._records.rows(
             """select extract(epoch from next - wakelog.clock())::float8
-               from wakelog.fail(%s, %s, %s, %s, %s, %s, make_interval(secs => %s), %s) as next""",
+               from unnest(%s::bigint[], %s::integer[], %s::text[], %s::text[], %s::float8[], %s::boolean[])
+                    with ordinality as f (position, attempt, error, detail, retry_in, final, ordinal)
+               cross join lateral wakelog.fail(
+                   %s, f.position, %s, f.attempt, f.error, f.detail, make_interval(secs => f.retry_in),
+                   f.final) as next
+               order by f.ordinal""",
             [
-                delivery.agent.name, delivery.position, self._worker, delivery.attempt, _storable(error),
-                _storable(detail), retry_in, final,
+                [d.position for d in held], [d.attempt for d in held],
+                [_storable(failure.error) for failure in failures],
+                [_storable(failure.detail) for failure in failures],
+                [failure.retry_in for failure in failures], [failure.final for failure in failures],
+                agent, self._worker,
             ],
         )  # fmt: skip
-        self._held.drop([delivery])
-        return rows[0][0]
+        self._held.drop(held)
+        return [row[0] for row in rows]
 
     async def release(self, deliveries: list[Delivery], delay: float = 0.0) -> None:
         """Give deliveries back untried."""
@@ -120,12 +144,15 @@ class Settling:
         )
         return rows[0][0]
 
-    async def extend(self, delivery: Delivery, lease: float) -> None:
-        """Prolong the lease of one delivery."""
+    async def extend(self, agent: str, deliveries: list[Delivery], lease: float) -> None:
+        """Prolong the leases of deliveries of one agent, of all or of none."""
         await self._records.rows(
-            "select wakelog.extend(%s, %s, %s, %s, make_interval(secs => %s))",
-            [delivery.agent.name, delivery.position, self._worker, delivery.attempt, lease],
-        )
+            """select wakelog.extend(%s, d.position, %s, d.attempt, make_interval(secs => %s))
+               from unnest(%s::bigint[], %s::integer[]) as d (position, attempt)""",
+            [
+                agent, self._worker, lease, [d.position for d in deliveries], [d.attempt for d in deliveries],
+            ],
+        )  # fmt: skip
 
     async def close(self) -> None:
         for lane in (self._records, self._answers.lane, self._streams.lane):
@@ -143,8 +170,8 @@ class Acknowledging:
         self._empty = asyncio.Event()
         self._empty.set()
 
-    def add(self, done: Done) -> None:
-        self._queue.append(done)
+    def add(self, dones: list[Done]) -> None:
+        self._queue.extend(dones)
         self._empty.clear()
         self._some.set()
 
@@ -176,28 +203,24 @@ class Acknowledging:
                 for done in dones:
                     await self._write(agent, [done])
             elif isinstance(error, psycopg.errors.LockNotAvailable):
-                self.add(dones[0])  # its stream is somebody else's at the moment; the lease goes on
+                self.add(dones)  # its stream is somebody else's at the moment; the lease goes on
             else:
                 await self._refuse(dones[0][0], error)
             return
+        self._settling.forget([delivery for delivery, _ in dones])
         for delivery, _ in dones:
-            self._settling.forget(delivery)
             if delivery.position not in acked:
                 log.warning("%s at %s: the lease was lost, its work is dropped", agent, delivery.position)
 
     async def _refuse(self, delivery: Delivery, error: Exception) -> None:
         log.error("%s at %s: its answer was refused: %s", delivery.agent.name, delivery.position, error)
-        await self._unless_lost(
-            delivery,
-            self._settling.fail(delivery, f"its answer was refused: {error}", None, None, final=False),
-        )
-
-    async def _unless_lost(self, delivery: Delivery, work: Awaitable[Any]) -> None:
         try:
-            await work
+            await self._settling.fail(
+                delivery.agent.name, [Failure(delivery, f"its answer was refused: {error}")]
+            )
         except (LeaseLost, UnknownAgent) as lost:
             log.warning("%s", lost)
-            self._settling.forget(delivery)
+            self._settling.forget([delivery])
 
 
 def _storable(text: str | None) -> str | None:

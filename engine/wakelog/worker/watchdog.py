@@ -25,7 +25,7 @@ from psycopg import Connection
 
 from wakelog.errors import WakelogError, one_line
 from wakelog.postgres.connect import connect
-from wakelog.worker.delivery import Delivery, Held
+from wakelog.worker.delivery import Held, Work
 from wakelog.worker.execution import TimeLimitExceeded, raise_in_thread
 
 log = logging.getLogger("wakelog.worker")
@@ -71,8 +71,8 @@ class Watchdog(threading.Thread):
         while not self._stopped.wait(TICK):
             now = time.monotonic()
             try:
-                for delivery in self._held.all():
-                    self._watch(delivery, now)
+                for work in self._held.running():
+                    self._watch(work, now)
                 if now >= next_beat:
                     beaten = self._beat()
                     next_beat = now + (self._lease / 3 if beaten else 1.0)
@@ -81,13 +81,13 @@ class Watchdog(threading.Thread):
         if self._connection is not None:
             self._connection.close()
 
-    def _watch(self, delivery: Delivery, now: float) -> None:
-        overdue = delivery.overdue(now)
+    def _watch(self, work: Work, now: float) -> None:
+        overdue = work.overdue(now)
         if overdue > LOOP_GRACE + PATIENCE:
-            self._give_up(delivery)
-        elif overdue > LOOP_GRACE and now >= delivery.next_push:
-            delivery.next_push = now + 1.0
-            self._end(delivery)
+            self._give_up(work)
+        elif overdue > LOOP_GRACE and now >= work.next_push:
+            work.next_push = now + 1.0
+            self._end(work)
 
     def _beat(self) -> bool:
         deliveries = self._held.all()
@@ -108,30 +108,32 @@ class Watchdog(threading.Thread):
         self.held_until = sent_at + self._lease
         return True
 
-    def _end(self, delivery: Delivery) -> None:
+    def _end(self, work: Work) -> None:
         running = asyncio.current_task(self._loop)
-        if delivery.threads:
-            for ident in list(delivery.threads):
+        if work.threads:
+            for ident in list(work.threads):
                 raise_in_thread(ident, TimeLimitExceeded)
-        elif delivery.task is not None and running is delivery.task:
-            for other in self._held.all():
-                other.blocked = other is not delivery
-            if asyncio.current_task(self._loop) is delivery.task:  # looked at again, as close as can be
+        elif work.task is not None and running is work.task:
+            for other in self._held.running():
+                other.blocked = other is not work
+            if asyncio.current_task(self._loop) is work.task:  # looked at again, as close as can be
                 raise_in_thread(self._loop_thread, TimeLimitExceeded)
-        elif delivery.task is not None:
-            self._loop.call_soon_threadsafe(delivery.push)
+        elif work.task is not None:
+            self._loop.call_soon_threadsafe(work.push)
 
-    def _give_up(self, delivery: Delivery) -> None:
-        self._record(delivery)
-        self._die(f'agent "{delivery.agent.name}" at {delivery.position} cannot be ended')
+    def _give_up(self, work: Work) -> None:
+        self._record(work)
+        self._die(f'agent "{work.agent.name}" at {work.where} cannot be ended')
 
-    def _record(self, delivery: Delivery) -> None:
+    def _record(self, work: Work) -> None:
         try:
             self._ask(
-                "select wakelog.fail(%s, %s, %s, %s, %s)",
+                """select wakelog.fail(%s, d.position, %s, d.attempt, %s)
+                   from unnest(%s::bigint[], %s::integer[]) as d (position, attempt)""",
                 [
-                    delivery.agent.name, delivery.position, self._worker, delivery.attempt,
-                    f"the time limit of {delivery.agent.timeout:g} s passed, and its process had to be ended",
+                    work.agent.name, self._worker,
+                    f"the time limit of {work.agent.timeout:g} s passed, and its process had to be ended",
+                    [d.position for d in work.deliveries], [d.attempt for d in work.deliveries],
                 ],
             )  # fmt: skip
         except (psycopg.Error, WakelogError) as error:
