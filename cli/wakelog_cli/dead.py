@@ -1,5 +1,6 @@
 """`wakelog dead`: the deliveries that were given up, and what becomes of them."""
 
+import shlex
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from wakelog_cli.failures import ExitCode, Failure
 from wakelog_cli.moments import clock_time
 from wakelog_cli.options import Command, be_sure, database_option, json_option, yes_option
 from wakelog_cli.output import counted, say, say_json, shortened, table, to_json
+from wakelog_cli.retrying import Pace, retry_all
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -122,32 +124,57 @@ def _which(command: Command) -> Command:
 
 @dead.command()
 @_which
+@click.option(
+    "--rate",
+    type=Pace(),
+    metavar="RATE",
+    help="With --all: at most so many, as 10/s or 100/m; else as fast as it goes.",
+)
 def retry(
     agent: str | None,
     position: int | None,
     of_agent: str | None,
     every: bool,
+    rate: float | None,
     database: str | None,
     as_json: bool,
 ) -> None:
     """Give dead letters another round of attempts.
 
+    With --all, those that are dead by now, oldest first, each in a transaction of its own: after Ctrl-C, the same
+    command goes on with the rest.
+
     Examples:
 
         wakelog dead retry tests 812
 
-        wakelog dead retry --agent tests --all
+        wakelog dead retry --agent tests --all --rate 10/s
     """
     name = _agent(agent or of_agent, position, every)
+    if rate is not None and not every:
+        raise click.UsageError("expected --rate together with --all, found it with one position")
     with connected(database) as connection:
         positions = _positions(connection, name, position)
-        with connection.transaction():
-            for each in positions:
-                connection.execute("select wakelog.retry_dead(%s, %s)", [name, each])
+        if every:
+            retried: list[int] = []
+            try:
+                retry_all(connection, name, rate or 0.0, retried)
+            except BaseException:
+                _said(name, retried, as_json)
+                again = f"wakelog {shlex.join(click.get_current_context().find_root().obj)}"
+                click.echo(f"wakelog: that was not all of them; the same command goes on: {again}", err=True)
+                raise
+            positions = retried
+        else:
+            connection.execute("select wakelog.retry_dead(%s, %s)", [name, position])
+    _said(name, positions, as_json)
+
+
+def _said(name: str, retried: list[int], as_json: bool) -> None:
     if as_json:
-        say_json({"agent": name, "retried": positions})
+        say_json({"agent": name, "retried": retried})
     else:
-        letters = counted(len(positions), "dead letter")
+        letters = counted(len(retried), "dead letter")
         say(f"{letters} of {name} to be tried again; watch it: wakelog agents show {name}")
 
 

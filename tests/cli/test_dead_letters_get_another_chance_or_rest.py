@@ -1,10 +1,13 @@
 """wakelog dead: seen, shown with each attempt, tried again, or let rest."""
 
+import signal
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from tests.cli.command import Wakelog
+from tests.cli.command import Processes, Wakelog
 
 Connection = psycopg.Connection[Any]
 
@@ -35,6 +38,78 @@ def test_retry(wakelog: Wakelog, dead_letter: Connection, which: list[str]) -> N
     assert wakelog("dead", "retry", *which, "--json").json == {"agent": "tests", "retried": [1]}
     assert wakelog("lag", "--json").json[0]["retrying"] == 1
     assert wakelog("dead", "retry", "tests", "--all").out.startswith("0 dead letters of tests")
+
+
+@pytest.fixture
+def three_dead_letters(dead_letter: Connection) -> Connection:
+    """The agent "tests" has given up position 1, then 5, then 2."""
+    dead_letter.execute("insert into wakelog.events (type) values ('push')")
+    dead_letter.execute("select wakelog.sequence()")
+    row = dead_letter.execute("select wakelog.start_worker('another', array['tests'])").fetchone()
+    assert row is not None
+    dead_letter.execute("select wakelog.claim('tests', %s, 2)", row)
+    for position in (5, 2):
+        dead_letter.execute(
+            "select wakelog.fail('tests', %s, %s, 1, 'boom', null, null, true)", [position, *row]
+        )
+    dead_letter.execute("select wakelog.stop_worker(%s)", row)
+    return dead_letter
+
+
+def test_all_are_retried_oldest_first(wakelog: Wakelog, three_dead_letters: Connection) -> None:
+    assert wakelog("dead", "retry", "tests", "--all", "--json").json == {
+        "agent": "tests",
+        "retried": [1, 5, 2],
+    }
+
+
+def test_a_rate_spreads_them(wakelog: Wakelog, three_dead_letters: Connection) -> None:
+    assert wakelog("dead", "retry", "tests", "--all", "--rate", "10/2s").code == 0
+    moments = three_dead_letters.execute(
+        "select extract(epoch from available_at)::float8 from wakelog.deliveries order by available_at"
+    ).fetchall()
+    first, second, third = (moment for (moment,) in moments)
+    assert min(second - first, third - second) > 0.15
+
+
+def test_what_dies_after_the_command_began_is_left_alone(
+    wakelog: Wakelog, three_dead_letters: Connection
+) -> None:
+    three_dead_letters.execute("update wakelog.dead set died_at = now() + interval '1h' where position = 5")
+    assert wakelog("dead", "retry", "tests", "--all", "--json").json["retried"] == [1, 2]
+    assert [d["position"] for d in wakelog("dead", "list", "--json").json] == [5]
+
+
+def test_an_interrupted_retry_says_how_far_it_came_and_goes_on(
+    wakelog: Wakelog,
+    three_dead_letters: Connection,
+    database: str,
+    processes: Processes,
+    eventually: Callable[[Callable[[], bool], str], None],
+    tmp_path: Path,
+) -> None:
+    command = ["dead", "retry", "tests", "--all"]
+    slow = processes.start(*command, "--rate", "1/h", folder=tmp_path, DATABASE_URL=database)
+
+    def dead() -> list[tuple[int]]:
+        return three_dead_letters.execute("select position from wakelog.dead order by position").fetchall()
+
+    eventually(lambda: dead() == [(2,), (5,)], "the first retry")
+    slow.send_signal(signal.SIGINT)
+    out, err = slow.communicate(timeout=20)
+    assert slow.returncode == 130
+    assert out.startswith("1 dead letter of tests to be tried again")
+    assert err.rstrip().endswith("the same command goes on: wakelog dead retry tests --all --rate 1/h")
+    assert wakelog(*command, "--json").json["retried"] == [5, 2]
+
+
+@pytest.mark.parametrize(
+    "given", [["--all", "--rate", "fast"], ["--all", "--rate", "0/s"], ["1", "--rate", "1/s"]]
+)
+def test_a_rate_that_is_none_is_refused(wakelog: Wakelog, given: list[str]) -> None:
+    ended = wakelog("dead", "retry", "tests", *given)
+    assert ended.code == 2
+    assert "expected" in ended.err
 
 
 def test_discard(wakelog: Wakelog, dead_letter: Connection) -> None:
