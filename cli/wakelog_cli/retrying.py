@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 
-class Pace(click.ParamType):
+class Pace(click.ParamType[float]):
     """A rate such as `10/s`; gives the seconds between two starts."""
 
     name = "rate"
