@@ -9,6 +9,8 @@ import psycopg
 import pytest
 from tests.cli.command import Processes, Wakelog
 
+from wakelog_cli.interruption import Interruption
+
 Connection = psycopg.Connection[Any]
 
 
@@ -101,6 +103,25 @@ def test_an_interrupted_retry_says_how_far_it_came_and_goes_on(
     assert out.startswith("1 dead letter of tests to be tried again")
     assert err.rstrip().endswith("the same command goes on: wakelog dead retry tests --all --rate 1/h")
     assert wakelog(*command, "--json").json["retried"] == [5, 2]
+
+
+def test_an_interruption_waits_for_what_is_half_done() -> None:
+    done: list[str] = []
+    with pytest.raises(KeyboardInterrupt), Interruption() as interruption:
+        with interruption.put_off():
+            signal.raise_signal(signal.SIGINT)
+            done.append("to the end")
+        done.append("the next one")
+    assert done == ["to the end"]
+
+
+def test_asked_twice_it_waits_no_longer() -> None:
+    done: list[str] = []
+    with pytest.raises(KeyboardInterrupt), Interruption() as interruption, interruption.put_off():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        done.append("to the end")
+    assert done == []
 
 
 @pytest.mark.parametrize(
