@@ -105,23 +105,21 @@ def test_an_interrupted_retry_says_how_far_it_came_and_goes_on(
     assert wakelog(*command, "--json").json["retried"] == [5, 2]
 
 
-def test_an_interruption_waits_for_what_is_half_done() -> None:
-    done: list[str] = []
-    with pytest.raises(KeyboardInterrupt), Interruption() as interruption:
-        with interruption.put_off():
-            signal.raise_signal(signal.SIGINT)
-            done.append("to the end")
-        done.append("the next one")
-    assert done == ["to the end"]
+@pytest.mark.parametrize(("asked", "done"), [(1, ["this one"]), (2, [])])
+def test_an_interruption_waits_for_what_is_half_done_unless_asked_twice(asked: int, done: list[str]) -> None:
+    seen: list[str] = []
 
+    def work() -> None:
+        with Interruption() as interruption:
+            with interruption.put_off():
+                for _ in range(asked):
+                    signal.raise_signal(signal.SIGINT)
+                seen.append("this one")
+            seen.append("the next one")
 
-def test_asked_twice_it_waits_no_longer() -> None:
-    done: list[str] = []
-    with pytest.raises(KeyboardInterrupt), Interruption() as interruption, interruption.put_off():
-        signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGINT)
-        done.append("to the end")
-    assert done == []
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert seen == done
 
 
 @pytest.mark.parametrize(
