@@ -86,13 +86,13 @@ def listening(connection: "Connection[Any]") -> Iterator[Finding]:
         yield Finding(
             "listen",
             "warn",
-            "a transaction-mode pooler is in between: workers poll each second, and a dead one is noticed only "
+            "a transaction-mode pooler is in between: workers poll every 0.2 s, and a dead one is noticed only "
             "when its lease runs out",
             "give workers a direct connection, or a pooler in session mode",
         )
     else:
         yield Finding(
-            "listen", "warn", probe.detail, "workers poll each second meanwhile; look at what lies in between"
+            "listen", "warn", probe.detail, "workers poll every 0.2 s meanwhile; look at what lies in between"
         )
 
 

@@ -1,6 +1,6 @@
 """`wakelog dead`: the deliveries that were given up, and what becomes of them."""
 
-import time
+import shlex
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from wakelog_cli.failures import ExitCode, Failure
 from wakelog_cli.moments import clock_time
 from wakelog_cli.options import Command, be_sure, database_option, json_option, yes_option
 from wakelog_cli.output import counted, say, say_json, shortened, table, to_json
-from wakelog_cli.progress import Progress
+from wakelog_cli.retrying import Pace, retry_all
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -124,20 +124,25 @@ def _which(command: Command) -> Command:
 
 @dead.command()
 @_which
-@click.option("--rate", metavar="N/WINDOW", help="No more than so many at a time: 10/s, 100/m, 3/30s.")
+@click.option(
+    "--rate",
+    type=Pace(),
+    metavar="RATE",
+    help="With --all: at most so many, as 10/s or 100/m; else as fast as it goes.",
+)
 def retry(
     agent: str | None,
     position: int | None,
     of_agent: str | None,
     every: bool,
-    rate: str | None,
+    rate: float | None,
     database: str | None,
     as_json: bool,
 ) -> None:
-    """Give dead letters another round of attempts, the oldest first.
+    """Give dead letters another round of attempts.
 
-    Each is one transaction. Interrupted, the same command goes on with the rest; what died again meanwhile waits for
-    the next time.
+    With --all, those that are dead by now, oldest first, each in a transaction of its own: after Ctrl-C, the same
+    command goes on with the rest.
 
     Examples:
 
@@ -145,30 +150,27 @@ def retry(
 
         wakelog dead retry --agent tests --all --rate 10/s
     """
-    from wakelog.agents.options import Rate
-
     name = _agent(agent or of_agent, position, every)
     if rate is not None and not every:
-        raise click.UsageError("expected --rate with --all, found it with a single dead letter")
-    pause = 0.0 if rate is None else Rate.of(rate).spacing
-    retried: list[int] = []
+        raise click.UsageError("expected --rate together with --all, found it with one position")
     with connected(database) as connection:
-        # Listed once: one that dies again is not tried again for ever.
         positions = _positions(connection, name, position)
-        with Progress("retrying", "dead letters", len(positions)) as progress:
+        if every:
+            retried: list[int] = []
             try:
-                for each in positions:
-                    if retried:
-                        time.sleep(pause)
-                    if value(connection, "select wakelog.retry_dead(%(a)s, %(p)s)", {"a": name, "p": each}):
-                        retried.append(each)
-                    progress.advance(1, 1)
-            except KeyboardInterrupt:
-                raise Failure(
-                    f"interrupted after {counted(len(retried), 'dead letter')} of {len(positions)}",
-                    ExitCode.INTERRUPTED,
-                    next_command="the same command goes on with the rest",
-                ) from None
+                retry_all(connection, name, rate or 0.0, retried)
+            except BaseException:
+                _said(name, retried, as_json)
+                again = f"wakelog {shlex.join(click.get_current_context().find_root().obj)}"
+                click.echo(f"wakelog: that was not all of them; the same command goes on: {again}", err=True)
+                raise
+            positions = retried
+        else:
+            connection.execute("select wakelog.retry_dead(%s, %s)", [name, position])
+    _said(name, positions, as_json)
+
+
+def _said(name: str, retried: list[int], as_json: bool) -> None:
     if as_json:
         say_json({"agent": name, "retried": retried})
     else:
@@ -223,7 +225,7 @@ def _positions(connection: "Connection[Any]", agent: str, position: int | None) 
     require_agent(connection, agent)
     positions: list[int] = value(
         connection,
-        """select coalesce(array_agg(position order by died_at, position), '{}') from wakelog.dead_letters
+        """select coalesce(array_agg(position order by position), '{}') from wakelog.dead_letters
            where agent = %(agent)s and (%(position)s::bigint is null or position = %(position)s)""",
         {"agent": agent, "position": position},
     )

@@ -1,14 +1,15 @@
 """wakelog dead: seen, shown with each attempt, tried again, or let rest."""
 
 import signal
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from tests.cli.command import Processes, Wakelog
-from tests.worker.waiting import until
+
+from wakelog_cli.interruption import Interruption
 
 Connection = psycopg.Connection[Any]
 
@@ -41,51 +42,93 @@ def test_retry(wakelog: Wakelog, dead_letter: Connection, which: list[str]) -> N
     assert wakelog("dead", "retry", "tests", "--all").out.startswith("0 dead letters of tests")
 
 
-def more_dead_letters(connection: Connection, count: int) -> int:
-    """Give up all there is and as many more; how many dead letters there are then."""
-    connection.execute("insert into wakelog.events (type) select 'push' from generate_series(1, %s)", [count])
-    connection.execute("select wakelog.sequence()")
-    worker = connection.execute("select wakelog.start_worker('a test', '{tests}', false)").fetchone()
-    assert worker is not None
-    connection.execute(
-        "select wakelog.fail('tests', c.position, %s, c.attempt, 'boom', null, null, true) "
-        "from wakelog.claim('tests', %s, 100) c",
-        [worker[0], worker[0]],
-    )
-    row = connection.execute("select count(*) from wakelog.dead").fetchone()
+@pytest.fixture
+def three_dead_letters(dead_letter: Connection) -> Connection:
+    """The agent "tests" has given up position 1, then 5, then 2."""
+    dead_letter.execute("insert into wakelog.events (type) values ('push')")
+    dead_letter.execute("select wakelog.sequence()")
+    row = dead_letter.execute("select wakelog.start_worker('another', array['tests'])").fetchone()
     assert row is not None
-    return row[0]
+    dead_letter.execute("select wakelog.claim('tests', %s, 2)", row)
+    for position in (5, 2):
+        dead_letter.execute(
+            "select wakelog.fail('tests', %s, %s, 1, 'boom', null, null, true)", [position, *row]
+        )
+    dead_letter.execute("select wakelog.stop_worker(%s)", row)
+    return dead_letter
 
 
-def test_retries_are_spread(wakelog: Wakelog, dead_letter: Connection) -> None:
-    dead = more_dead_letters(dead_letter, 3)
-    before = time.monotonic()
-    retried = wakelog("dead", "retry", "tests", "--all", "--rate", "10/s", "--json").json["retried"]
-    assert len(retried) == dead
-    assert retried[0] == 1
-    assert time.monotonic() - before >= 0.1 * (dead - 1)
-    assert wakelog("dead", "retry", "tests", "--all", "--rate", "often").code == 2
+def test_all_are_retried_oldest_first(wakelog: Wakelog, three_dead_letters: Connection) -> None:
+    assert wakelog("dead", "retry", "tests", "--all", "--json").json == {
+        "agent": "tests",
+        "retried": [1, 5, 2],
+    }
 
 
-def test_an_interrupted_retry_goes_on_with_the_rest(
-    wakelog: Wakelog, dead_letter: Connection, database: str, processes: Processes, tmp_path: Path
+def test_a_rate_spreads_them(wakelog: Wakelog, three_dead_letters: Connection) -> None:
+    assert wakelog("dead", "retry", "tests", "--all", "--rate", "10/2s").code == 0
+    moments = three_dead_letters.execute(
+        "select extract(epoch from available_at)::float8 from wakelog.deliveries order by available_at"
+    ).fetchall()
+    first, second, third = (moment for (moment,) in moments)
+    assert min(second - first, third - second) > 0.15
+
+
+def test_what_dies_after_the_command_began_is_left_alone(
+    wakelog: Wakelog, three_dead_letters: Connection
 ) -> None:
-    dead = more_dead_letters(dead_letter, 3)
-    retrying = processes.start(
-        "dead", "retry", "tests", "--all", "--rate", "1/h", "--database", database, folder=tmp_path
-    )
-    until(lambda: dead_letter.execute("select count(*) from wakelog.dead").fetchone() == (dead - 1,))
-    retrying.send_signal(signal.SIGINT)
-    _, said = retrying.communicate(timeout=20)
-    assert retrying.returncode == 130
-    assert f"interrupted after 1 dead letter of {dead}; the same command goes on with the rest" in said
-    assert len(wakelog("dead", "retry", "tests", "--all", "--json").json["retried"]) == dead - 1
+    three_dead_letters.execute("update wakelog.dead set died_at = now() + interval '1h' where position = 5")
+    assert wakelog("dead", "retry", "tests", "--all", "--json").json["retried"] == [1, 2]
+    assert [d["position"] for d in wakelog("dead", "list", "--json").json] == [5]
 
 
-def test_a_rate_is_for_many(wakelog: Wakelog, dead_letter: Connection) -> None:
-    ended = wakelog("dead", "retry", "tests", "1", "--rate", "1/s")
+def test_an_interrupted_retry_says_how_far_it_came_and_goes_on(
+    wakelog: Wakelog,
+    three_dead_letters: Connection,
+    database: str,
+    processes: Processes,
+    eventually: Callable[[Callable[[], bool], str], None],
+    tmp_path: Path,
+) -> None:
+    command = ["dead", "retry", "tests", "--all"]
+    slow = processes.start(*command, "--rate", "1/h", folder=tmp_path, DATABASE_URL=database)
+
+    def dead() -> list[tuple[int]]:
+        return three_dead_letters.execute("select position from wakelog.dead order by position").fetchall()
+
+    eventually(lambda: dead() == [(2,), (5,)], "the first retry")
+    slow.send_signal(signal.SIGINT)
+    out, err = slow.communicate(timeout=20)
+    assert slow.returncode == 130
+    assert out.startswith("1 dead letter of tests to be tried again")
+    assert err.rstrip().endswith("the same command goes on: wakelog dead retry tests --all --rate 1/h")
+    assert wakelog(*command, "--json").json["retried"] == [5, 2]
+
+
+@pytest.mark.parametrize(("asked", "done"), [(1, ["this one"]), (2, [])])
+def test_an_interruption_waits_for_what_is_half_done_unless_asked_twice(asked: int, done: list[str]) -> None:
+    seen: list[str] = []
+
+    def work() -> None:
+        with Interruption() as interruption:
+            with interruption.put_off():
+                for _ in range(asked):
+                    signal.raise_signal(signal.SIGINT)
+                seen.append("this one")
+            seen.append("the next one")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert seen == done
+
+
+@pytest.mark.parametrize(
+    "given", [["--all", "--rate", "fast"], ["--all", "--rate", "0/s"], ["1", "--rate", "1/s"]]
+)
+def test_a_rate_that_is_none_is_refused(wakelog: Wakelog, given: list[str]) -> None:
+    ended = wakelog("dead", "retry", "tests", *given)
     assert ended.code == 2
-    assert "expected --rate with --all" in ended.err
+    assert "expected" in ended.err
 
 
 def test_discard(wakelog: Wakelog, dead_letter: Connection) -> None:

@@ -1,0 +1,44 @@
+"""Ctrl-C in the middle of many small pieces of work: between two of them, never inside one."""
+
+import signal
+from collections.abc import Generator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+
+class Interruption:
+    """Raises KeyboardInterrupt where nothing is half done; in a piece of work only when asked a second time.
+
+    Use it in the main thread, where signals arrive.
+    """
+
+    def __init__(self) -> None:
+        self._busy = False
+        self._asked = False
+        self._before: Any = None
+
+    def __enter__(self) -> Self:
+        self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    @contextmanager
+    def put_off(self) -> Generator[None]:
+        """Do this to its end first. Raises KeyboardInterrupt after it, if somebody asked meanwhile."""
+        self._busy = True
+        try:
+            yield
+        finally:
+            self._busy = False
+        if self._asked:
+            raise KeyboardInterrupt
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if not self._busy or self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
