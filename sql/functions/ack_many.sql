@@ -8,6 +8,10 @@ create or replace function wakelog.ack_many(
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
     v_agent_id integer := wakelog.agent_id(p_agent);
@@ -27,9 +31,9 @@ begin
     with acked as (
         delete from wakelog.deliveries d
         using unnest(p_positions, p_attempts) as p (position, attempt)
-        where d.agent_id = v_agent_id and d.position = p.position and d.attempt = p.attempt
-          and d.worker = p_worker
-          and (d.available_at > v_now) is true  -- so written, to stay on the primary key
+        where (d.agent_id, d.position) >= (v_agent_id, p.position)
+          and (d.agent_id, d.position) <= (v_agent_id, p.position)
+          and d.attempt = p.attempt and d.worker = p_worker and d.available_at > v_now
         returning d.*
     ),
     kept as (

@@ -4,6 +4,9 @@
 -- LOCKED, so workers never wait for each other. Fresh ones come from the agent's cursor, in log order,
 -- whose row is locked: one claim per agent at a time, each a few milliseconds.
 --
+-- What is looked up in wakelog.deliveries, here and when work is finished, is looked up by agent and position as one
+-- value. Of a table that is nearly empty and full of dead rows, the planner would sooner read all that is there.
+--
 -- Safe to lose in a crash, so a worker may commit it asynchronously: cursor and leases go back together,
 -- and the worker ids that fence them are never given out twice.
 create or replace function wakelog.claim(
@@ -12,20 +15,34 @@ create or replace function wakelog.claim(
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
     v_agent wakelog.agents;
-    v_cursor bigint;
+    v_cursor wakelog.cursors;
     v_now timestamptz := wakelog.clock();
+    v_swept_at timestamptz;
     v_room bigint := p_limit;
     v_late bigint[];
     v_fresh bigint[];
 begin
-    select a.* into v_agent from wakelog.agents a where a.id = wakelog.agent_id(p_agent);
+    select a.* into v_agent from wakelog.agents a where a.name = p_agent;
+    if not found then
+        perform wakelog.agent_id(p_agent);  -- says so
+    end if;
     perform wakelog.check_worker(p_worker);
-    select c.position into v_cursor from wakelog.cursors c where c.agent_id = v_agent.id for update;
-    if not found or v_agent.paused_at is not null then
+    v_cursor := wakelog.lock_cursor(v_agent.id);
+    if v_cursor.agent_id is null or v_agent.paused_at is not null then
         return;
+    end if;
+    v_swept_at := v_cursor.swept_at;
+    v_cursor.swept_at := wakelog.notice_lapsed(v_agent.id, v_swept_at, v_now);
+    -- Remembered whenever the cursor moves, and where it does not, once a second.
+    if v_cursor.swept_at > v_swept_at + interval '1 second' then
+        v_cursor := wakelog.move_cursor(v_cursor, v_cursor.position);
     end if;
 
     if v_agent.concurrency is not null then
@@ -66,7 +83,8 @@ begin
            coalesce(e.correlation_id, e.id::text), e.causation_id, e.idempotency_key, e.schema_version,
            e.occurred_at, e.recorded_at
     from unnest(v_late || v_fresh) with ordinality as p (position, ordinal)
-    join wakelog.deliveries d on d.agent_id = v_agent.id and d.position = p.position
+    join wakelog.deliveries d on (d.agent_id, d.position) >= (v_agent.id, p.position)
+                             and (d.agent_id, d.position) <= (v_agent.id, p.position)
     join wakelog.log l on l.position = p.position
     join wakelog.events e on e.seq = l.seq
     order by p.ordinal;

@@ -2,7 +2,7 @@
 -- of that key is unfinished. The others are put in line behind it, so that the cursor can go on to other keys:
 -- one with a hundred thousand events holds up nobody else's.
 create or replace function wakelog.claim_in_order(
-    p_agent wakelog.agents, p_cursor bigint, p_worker bigint, p_limit bigint, p_now timestamptz,
+    p_agent wakelog.agents, p_cursor wakelog.cursors, p_worker bigint, p_limit bigint, p_now timestamptz,
     p_lease interval
 ) returns bigint[]
 language plpgsql
@@ -10,15 +10,14 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_window constant integer := 1000;
-    v_upto bigint;
-    v_cursor bigint := p_cursor;
+    -- The head is read first: what is asked afterwards may see more of the log, never less.
+    v_upto bigint := least(wakelog.head(), p_cursor.position + 100000);
+    v_cursor bigint := p_cursor.position;
     v_seen bigint[];
     v_keys text[];
     v_dealt record;
     v_positions bigint[] := '{}'::bigint[];
 begin
-    -- The head is read first: what is asked afterwards may see more of the log, never less.
-    select least(s.head, p_cursor + 100000) into strict v_upto from wakelog.sequencer s;
     for v_turn in 1..20 loop
         exit when v_cursor >= v_upto or cardinality(v_positions) >= p_limit;
         v_seen := array(select wakelog.wanted_positions(p_agent, v_cursor, v_upto, v_window));
@@ -43,7 +42,9 @@ begin
         v_cursor := case when v_dealt.done and cardinality(v_seen) < v_window then v_upto else v_dealt.upto end;
     end loop;
 
-    update wakelog.cursors c set position = v_cursor where c.agent_id = p_agent.id;
+    if v_cursor > p_cursor.position then
+        perform wakelog.move_cursor(p_cursor, v_cursor);
+    end if;
     return v_positions;
 end
 $$;

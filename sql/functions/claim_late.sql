@@ -10,7 +10,8 @@ declare
     v_positions bigint[];
 begin
     if not exists (
-        select from wakelog.deliveries d where d.agent_id = p_agent.id and d.available_at <= p_now
+        select from wakelog.deliveries d
+        where d.agent_id = p_agent.id and d.available_at <= p_now and (d.worker is null or d.lost)
     ) then
         return '{}'::bigint[];
     end if;
@@ -18,7 +19,7 @@ begin
 
     with due as (
         select d.position from wakelog.deliveries d
-        where d.agent_id = p_agent.id and d.available_at <= p_now
+        where d.agent_id = p_agent.id and d.available_at <= p_now and (d.worker is null or d.lost)
         order by d.available_at, d.position
         limit p_limit
         for update skip locked
@@ -26,6 +27,7 @@ begin
     taken as (
         update wakelog.deliveries d
         set worker = p_worker,
+            lost = false,
             attempt = d.attempt + 1,
             stalled = d.stalled + (d.worker is not null)::integer,
             failures = case when d.worker is null then d.failures else

@@ -6,6 +6,10 @@ create or replace function wakelog.heartbeat(
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
     v_now timestamptz := wakelog.clock();
@@ -19,7 +23,8 @@ begin
         select d.agent_id, d.position
         from unnest(p_agents, p_positions) as p (agent, position)
         join wakelog.agents a on a.name = p.agent
-        join wakelog.deliveries d on d.agent_id = a.id and d.position = p.position
+        join wakelog.deliveries d on (d.agent_id, d.position) >= (a.id, p.position)
+                                 and (d.agent_id, d.position) <= (a.id, p.position)
         where d.worker = p_worker and d.available_at > v_now
         for update of d skip locked
     )

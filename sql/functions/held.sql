@@ -6,10 +6,11 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+    v_agent_id integer := wakelog.agent_id(p_agent);
     v_delivery wakelog.deliveries;
 begin
     select d.* into v_delivery from wakelog.deliveries d
-    where d.agent_id = wakelog.agent_id(p_agent) and d.position = p_position
+    where d.agent_id = v_agent_id and d.position = p_position
       and d.worker = p_worker and d.attempt = p_attempt and d.available_at > wakelog.clock()
     for update;
     if not found then

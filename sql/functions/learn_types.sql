@@ -7,8 +7,8 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     with known as (
-        insert into wakelog.types (type, first_position, last_position)
-        select distinct u.type, p_last.head + 1, p_last.head
+        insert into wakelog.types (type, first_position)
+        select distinct u.type, p_last.head + 1
         from wakelog.unsequenced(p_last.snapshot, p_now, p_last.rebased_seq) u
         where not exists (select from wakelog.types t where t.type = u.type)
         returning id, type

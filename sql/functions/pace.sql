@@ -3,11 +3,13 @@
 -- A worker starts what it claims within 50 ms or gives it back. The window looks back so much further, and what is
 -- true of the claims is true of the starts.
 create or replace function wakelog.pace(p_agent wakelog.agents, p_now timestamptz) returns bigint
-language sql stable
-begin atomic
-    select p_agent.rate_count - (
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return p_agent.rate_count - (
         select count(*) from wakelog.starts s
         where s.agent_id = p_agent.id
-          and s.started_at > p_now - p_agent.rate_window - interval '50 milliseconds')
-    where p_agent.rate_count is not null;
-end;
+          and s.started_at > p_now - p_agent.rate_window - interval '50 milliseconds');
+end
+$$;

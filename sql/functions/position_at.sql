@@ -7,10 +7,9 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_low bigint := 0;
-    v_high bigint;
+    v_high bigint := wakelog.head();
     v_middle bigint;
 begin
-    select s.head into strict v_high from wakelog.sequencer s;
     while v_low < v_high loop
         v_middle := (v_low + v_high + 1) / 2;
         if (select l.sequenced_at <= p_at from wakelog.log l where l.position = v_middle) then

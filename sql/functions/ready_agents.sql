@@ -1,18 +1,33 @@
 -- The agents for which a claim may find something, and about how much (never less than 1).
 create or replace function wakelog.ready_agents(p_agents text[] default null)
 returns table (agent text, backlog bigint)
-language sql stable
+language plpgsql stable
 security definer
-begin atomic
-    select a.name, greatest(s.head - c.position, 1)
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+    v_head bigint := wakelog.head();
+    v_now timestamptz := wakelog.clock();
+begin
+    return query
+    select a.name, greatest(v_head - c.position, 1)
     from wakelog.agents a
-    join wakelog.cursors c on c.agent_id = a.id
-    cross join wakelog.sequencer s
+    cross join lateral (
+        select n.position, n.swept_at from wakelog.cursors n where n.agent_id = a.id order by n.moved desc limit 1) c
     where (p_agents is null or a.name = any (p_agents))
       and a.paused_at is null
       and (wakelog.has_fresh(a, c.position)
            or exists (select from wakelog.deliveries d
-                      where d.agent_id = a.id and d.available_at <= wakelog.clock()))
-      and (a.rate_count is null or wakelog.pace(a, wakelog.clock()) > 0)
-      and (a.concurrency is null or wakelog.running(a.id, wakelog.clock()) < a.concurrency);
-end;
+                      where d.agent_id = a.id and d.available_at <= v_now and (d.worker is null or d.lost))
+           or exists (select from wakelog.deliveries d
+                      where d.agent_id = a.id and d.available_at <= v_now
+                        and d.available_at > wakelog.unswept(c.swept_at, v_now)
+                        and d.worker is not null and not d.lost))
+      and (a.rate_count is null or wakelog.pace(a, v_now) > 0)
+      and (a.concurrency is null or wakelog.running(a.id, v_now) < a.concurrency);
+end
+$$;

@@ -26,7 +26,7 @@ begin
         where d.worker = any (v_dead) and d.available_at > wakelog.clock()
         for update skip locked
     )
-    update wakelog.deliveries d set available_at = wakelog.clock()
+    update wakelog.deliveries d set available_at = wakelog.clock(), lost = true
     from theirs t where d.agent_id = t.agent_id and d.position = t.position;
     with gone as (
         select w.id from wakelog.worker_sessions w

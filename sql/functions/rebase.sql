@@ -23,8 +23,8 @@ begin
     select s.head, greatest(s.sequenced_at, wakelog.log_clock()) into strict v_head, v_at
     from wakelog.sequencer s;
 
-    insert into wakelog.types (type, first_position, last_position)
-    select distinct e.type, v_head + 1, v_head from wakelog.events e
+    insert into wakelog.types (type, first_position)
+    select distinct e.type, v_head + 1 from wakelog.events e
     where not exists (select from wakelog.log l where l.seq = e.seq)
     on conflict (type) do nothing;
 
@@ -38,15 +38,10 @@ begin
         select v_head + row_number() over (order by e.seq), e.seq, t.id, v_at
         from wakelog.events e join wakelog.types t on t.type = e.type
         where not exists (select from wakelog.log l where l.seq = e.seq)
-        returning position, type_id
-    ),
-    moved as (
-        update wakelog.types t set last_position = p.last_position
-        from (select type_id, max(position) as last_position from placed group by type_id) p
-        where t.id = p.type_id
+        returning position
     )
     update wakelog.sequencer s
-    set head = v_head + (select count(*) from placed), snapshot = v_now, sequenced_at = v_at,
+    set head = v_head + (select count(*) from placed), snapshot = v_now, sequenced_at = v_at, run = s.run + 1,
         rebased_seq = coalesce((select max(e.seq) from wakelog.events e), 0),
         system_identifier = (select c.system_identifier from pg_control_system() c)
     returning s.head - v_head into v_count;

@@ -52,8 +52,8 @@ begin
     returning a.* into v_agent;
 
     insert into wakelog.cursors (agent_id, position)
-    values (v_agent.id, wakelog.start_position(coalesce(p_options -> 'start', '"now"')))
-    on conflict (agent_id) do nothing;
+    select v_agent.id, wakelog.start_position(coalesce(p_options -> 'start', '"now"'))
+    where not exists (select from wakelog.cursors c where c.agent_id = v_agent.id);
 
     delete from wakelog.agent_types where agent_id = v_agent.id;
     insert into wakelog.agent_types (agent_id, type_id)

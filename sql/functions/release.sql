@@ -7,15 +7,21 @@ create or replace function wakelog.release(
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
+    v_agent_id integer := wakelog.agent_id(p_agent);
     v_now timestamptz := wakelog.clock();
     v_count bigint;
 begin
     update wakelog.deliveries d
     set worker = null, attempt = d.attempt - 1, available_at = v_now + p_delay
     from unnest(p_positions, p_attempts) as p (position, attempt)
-    where d.agent_id = wakelog.agent_id(p_agent) and d.position = p.position
+    where (d.agent_id, d.position) >= (v_agent_id, p.position)
+      and (d.agent_id, d.position) <= (v_agent_id, p.position)
       and d.worker = p_worker and d.attempt = p.attempt and d.available_at > v_now;
     get diagnostics v_count = row_count;
     if v_count > 0 and p_delay <= '0' then

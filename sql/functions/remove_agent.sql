@@ -8,7 +8,7 @@ as $$
 declare
     v_agent_id integer := wakelog.agent_id(p_agent);
 begin
-    perform from wakelog.cursors c where c.agent_id = v_agent_id for update;
+    perform wakelog.lock_cursor(v_agent_id);
     delete from wakelog.deliveries d where d.agent_id = v_agent_id;
     delete from wakelog.dead d where d.agent_id = v_agent_id;
     delete from wakelog.steps s where s.agent_id = v_agent_id;

@@ -11,7 +11,7 @@ declare
 begin
     select a.* into v_agent from wakelog.agents a where a.id = wakelog.agent_id(p_agent);
     if v_agent.ordered_by is not null then
-        perform from wakelog.cursors c where c.agent_id = v_agent.id for update;
+        perform wakelog.lock_cursor(v_agent.id);
         select wakelog.order_key(v_agent.ordered_by, e) into v_key
         from wakelog.log l join wakelog.events e on e.seq = l.seq where l.position = p_position;
     end if;

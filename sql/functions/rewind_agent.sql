@@ -14,17 +14,15 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_agent_id integer := wakelog.agent_id(p_agent);
-    v_head bigint;
-    v_cursor bigint;
+    v_cursor wakelog.cursors := wakelog.lock_cursor(v_agent_id);
+    v_head bigint := wakelog.head();
 begin
-    select c.position into strict v_cursor from wakelog.cursors c where c.agent_id = v_agent_id for update;
-    select s.head into strict v_head from wakelog.sequencer s;
     if p_position is null or p_position not between 1 and v_head + 1 then
         raise exception 'expected a position from 1 to %, found %', v_head + 1, p_position
             using errcode = 'WL006';
     end if;
-    update wakelog.cursors c set position = p_position - 1 where c.agent_id = v_agent_id;
-    if p_position <= v_cursor then
+    perform wakelog.move_cursor(v_cursor, p_position - 1);
+    if p_position <= v_cursor.position then
         -- They were opened by what is now still to come.
         delete from wakelog.dedupe_windows w where w.agent_id = v_agent_id;
         -- One that is locked is being retried or let go at this moment; waiting for it could be a deadlock.
@@ -40,6 +38,6 @@ begin
                           where d.agent_id = s.agent_id and d.position = s.position);
     end if;
     perform pg_notify('wakelog', 'ring');
-    return v_cursor - (p_position - 1);
+    return v_cursor.position - (p_position - 1);
 end
 $$;

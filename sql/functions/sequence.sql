@@ -36,7 +36,7 @@ begin
         return null;
     end if;
     v_now := pg_current_snapshot();
-    select * into strict v_last from wakelog.sequencer;
+    select s.* into strict v_last from wakelog.sequencer s order by s.run desc limit 1;
     perform wakelog.check_snapshot(v_last, v_now);
 
     if not exists (select from wakelog.unsequenced(v_last.snapshot, v_now, v_last.rebased_seq)) then
@@ -45,7 +45,7 @@ begin
         if exists (select from pg_snapshot_xip(v_now) as x (id)
                    where x.id >= pg_snapshot_xmax(v_last.snapshot)) then
             perform set_config('synchronous_commit', 'off', true);
-            update wakelog.sequencer s set snapshot = v_now;
+            update wakelog.sequencer s set snapshot = v_now, run = s.run + 1 where s.run = v_last.run;
         end if;
         return 0;
     end if;
@@ -58,15 +58,11 @@ begin
         select v_last.head + row_number() over (order by u.seq), u.seq, t.id, v_at
         from wakelog.unsequenced(v_last.snapshot, v_now, v_last.rebased_seq) u
         join wakelog.types t on t.type = u.type
-        returning position, type_id
-    ),
-    moved as (
-        update wakelog.types t set last_position = p.last_position
-        from (select type_id, max(position) as last_position from placed group by type_id) p
-        where t.id = p.type_id
+        returning position
     )
     update wakelog.sequencer s
-    set head = s.head + (select count(*) from placed), snapshot = v_now, sequenced_at = v_at
+    set head = s.head + (select count(*) from placed), snapshot = v_now, sequenced_at = v_at, run = s.run + 1
+    where s.run = v_last.run
     returning s.head - v_last.head into v_count;
     perform pg_notify('wakelog_log', '');
     return v_count;

@@ -8,7 +8,7 @@ begin
         when p_start = '"beginning"' then
             return 0;
         when p_start = '"now"' then
-            return (select s.head from wakelog.sequencer s);
+            return wakelog.head();
         when jsonb_typeof(p_start) = 'number' then
             return greatest((p_start #>> '{}')::bigint - 1, 0);
         else

@@ -11,7 +11,7 @@ begin
         select d.agent_id, d.position from wakelog.deliveries d where d.worker = p_worker
         for update skip locked
     )
-    update wakelog.deliveries d set available_at = least(d.available_at, wakelog.clock())
+    update wakelog.deliveries d set available_at = least(d.available_at, wakelog.clock()), lost = true
     from mine m where d.agent_id = m.agent_id and d.position = m.position;
     if found then
         perform pg_notify('wakelog', 'ring');

@@ -1,7 +1,8 @@
 -- The next positions an agent wants, in log order: above p_after, up to p_upto, at most p_limit.
 --
 -- Three ways to look: along the log for an agent that wants every type; along the index of each type and
--- merged for one that wants few; along the log, skipping the rest, for one that wants many.
+-- merged for one that wants few, or of whose types few have moved; along the log, skipping the rest, for one that
+-- wants many.
 create or replace function wakelog.wanted_positions(
     p_agent wakelog.agents, p_after bigint, p_upto bigint, p_limit bigint
 ) returns setof bigint
@@ -34,24 +35,29 @@ begin
         return;
     end if;
 
-    v_types := array(select moved.type_id from wakelog.moved_types(p_agent.id, p_after) moved);
+    v_types := array(select w.type_id from wakelog.agent_types w where w.agent_id = p_agent.id limit 1001);
+    if cardinality(v_types) between 17 and 1000 and p_upto - p_after > 1000 then
+        v_types := array(select wakelog.moved_types(p_agent.id, p_after));
+    end if;
     if cardinality(v_types) <= 16 then
         return query
         select w.position
         from unnest(v_types) as t (type_id)
         cross join lateral (
             select l.position from wakelog.log l
-            where l.type_id = t.type_id and l.position > p_after and l.position <= p_upto
+            where (l.type_id, l.position) > (t.type_id, p_after)
+              and (l.type_id, l.position) <= (t.type_id, p_upto)
               and (not v_filtered or (
                   select wakelog.wants(p_agent, e) from wakelog.events e where e.seq = l.seq))
-            order by l.position limit p_limit
+            order by l.type_id, l.position limit p_limit
         ) w
         order by w.position limit p_limit;
     else
         return query
         select l.position from wakelog.log l
         where l.position > p_after and l.position <= p_upto
-          and l.type_id = any (v_types)
+          and exists (select from wakelog.agent_types w
+                      where w.agent_id = p_agent.id and w.type_id = l.type_id)
           and (not v_filtered or (
               select wakelog.wants(p_agent, e) from wakelog.events e where e.seq = l.seq))
         order by l.position limit p_limit;

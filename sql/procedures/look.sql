@@ -15,7 +15,7 @@ begin
     p_found := wakelog.sequence();
     p_due_in := null;
     commit;
-    select s.head into strict v_head from wakelog.sequencer s;
+    v_head := wakelog.head();
     if v_head operator(pg_catalog.<>) p_rung or p_slow then
         p_rung := v_head;
         p_due_in := extract(epoch from wakelog.ring() operator(pg_catalog.-) wakelog.clock());

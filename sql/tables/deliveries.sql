@@ -18,14 +18,20 @@ create table wakelog.deliveries (
     first_claimed_at timestamptz not null,
     failures jsonb,
     key text,
-    constraint deliveries_one_per_agent_and_event primary key (agent_id, position)
+    constraint deliveries_one_per_agent_and_event primary key (agent_id, position),
+    -- Whether its worker died or let its lease run out. Last, as databases made before it have it.
+    lost boolean not null default false
 ) with (
     fillfactor = 70,
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000,
     autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000
 );
 
-create index deliveries_by_availability on wakelog.deliveries (agent_id, available_at);
+-- What may be claimed again, or will be. Apart from what is being worked on, so that a claim does not walk past the
+-- leases of finished work, which stay in the index while an old snapshot is open.
+create index deliveries_due on wakelog.deliveries (agent_id, available_at) where worker is null or lost;
+
+create index deliveries_held on wakelog.deliveries (agent_id, available_at) where worker is not null and not lost;
 
 -- When the next postponed delivery is due.
 create index deliveries_waiting on wakelog.deliveries (available_at)
