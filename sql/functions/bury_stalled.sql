@@ -10,6 +10,7 @@ begin
         select d.* from wakelog.deliveries d
         where d.agent_id = p_agent.id and d.available_at <= p_now
           and d.lost and d.worker is not null and d.stalled >= p_agent.max_stalled
+        order by d.position
         for update skip locked
     loop
         v_delivery.stalled := v_delivery.stalled + 1;

@@ -1,5 +1,4 @@
--- How far the log reaches. Asked of the log itself, which only grows: its last entry is found at once, whatever old
--- snapshots are open.
+-- How far the log reaches.
 create or replace function wakelog.head() returns bigint
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -7,6 +6,6 @@ set enable_seqscan = off
 set jit = off
 as $$
 begin
-    return coalesce((select max(l.position) from wakelog.log l), 0);
+    return (select s.head from wakelog.sequencer s order by s.run desc limit 1);
 end
 $$;

@@ -30,6 +30,9 @@ begin
                     where l.position = r.position)) end,
            r.died_at, r.first_claimed_at, r.failures
     from revived r
+    -- After a rewind it may be there already: looked for first, since a conflict would wait for whoever changes it.
+    where not exists (
+        select from wakelog.deliveries d where d.agent_id = r.agent_id and d.position = r.position)
     on conflict (agent_id, position) do nothing;
     if not found then
         return false;

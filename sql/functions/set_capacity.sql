@@ -10,7 +10,7 @@ as $$
 declare
     v_more bigint;
     v_unfinished bigint[];
-    v_cursor wakelog.cursors;
+    v_cursor bigint;
 begin
     if p_agent.capacity is null then
         delete from wakelog.slots s where s.agent_id = p_agent.id;
@@ -32,13 +32,14 @@ begin
     select p_agent.id, v_more < 0 from generate_series(1, abs(v_more));
 
     if v_more = p_agent.capacity then
-        v_cursor := wakelog.lock_cursor(p_agent.id);
+        v_cursor := (select c.position from wakelog.cursors c where c.agent_id = p_agent.id
+                     order by c.moved desc limit 1);
         v_unfinished := array(
             select u.position from (
                 select d.position from wakelog.deliveries d where d.agent_id = p_agent.id
                 union all
                 select wakelog.wanted_positions(
-                    p_agent, v_cursor.position, wakelog.head(), p_agent.capacity)
+                    p_agent, v_cursor, wakelog.head(), p_agent.capacity)
             ) u
             order by u.position limit p_agent.capacity);
         perform wakelog.take_room(p_agent.id, cardinality(v_unfinished), false);

@@ -3,7 +3,7 @@
 -- whose transaction ids the snapshot speaks of.
 --
 -- Like a cursor it is read from its newest version on, by the number of the run that wrote it, and has no unique
--- constraint. Whoever needs the head alone asks the log for its last position (wakelog.head).
+-- constraint (wakelog.head).
 create table wakelog.sequencer (
     head bigint not null default 0,
     snapshot pg_snapshot not null default '1:1:',

@@ -215,7 +215,7 @@ def hammer(connection: psycopg.Connection, url: str, seconds: float, mix: list[s
     errors = [
         f"{error.sqlstate} {error} {error.diag.context}" for caller in callers for error in caller.errors
     ]
-    assert errors == []
+    assert errors == [], "\n\n".join(errors)
     called = {name for caller in callers for name in caller.called}
     assert called == set(mix), "the test did not do what it was made for"
 
