@@ -40,7 +40,8 @@ def test_another_cluster_is_noticed_and_exactly_the_missing_are_added(observer: 
     assert sequence(observer) == 1
     assert log_ids(observer) == ids
     assert observer.execute(
-        "select t.type, max(l.position) from wakelog.types t join wakelog.log l on l.type_id = t.id group by t.id order by t.id"
+        "select t.type, max(l.position) from wakelog.types t join wakelog.log l on l.type_id = t.id"
+        " group by t.id order by t.id"
     ).fetchall() == [
         ("a", 1), ("b", 3), ("c", 4), ("d", 5),
     ]  # fmt: skip

@@ -5,7 +5,7 @@ Counted in pages looked at, which do not depend on how busy the machine is.
 
 import statistics
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
@@ -26,7 +26,7 @@ def old_snapshot(connection: psycopg.Connection[Any], database: str) -> Iterator
         yield
 
 
-def pages(connection: psycopg.Connection[Any], query: str, *parameters: Any) -> int:
+def pages(connection: psycopg.Connection[Any], query: LiteralString, *parameters: Any) -> int:
     """Run it, and count the pages it looked at."""
     plan = psycopg.ClientCursor(connection).execute(
         f"explain (analyze, buffers, format json) {query}", parameters
