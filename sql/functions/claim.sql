@@ -38,11 +38,10 @@ begin
     if v_cursor.agent_id is null or v_agent.paused_at is not null then
         return;
     end if;
-    v_swept_at := v_cursor.swept_at;
-    v_cursor.swept_at := wakelog.notice_lapsed(v_agent.id, v_swept_at, v_now);
-    -- Remembered whenever the cursor moves, and where it does not, once a second.
-    if v_cursor.swept_at > v_swept_at + interval '1 second' then
-        v_cursor := wakelog.move_cursor(v_cursor, v_cursor.position);
+    v_swept_at := wakelog.notice_lapsed(v_agent.id, v_cursor.swept_at, v_now);
+    -- Remembered with each move of the cursor, and where it does not move, once a second.
+    if v_swept_at > v_cursor.swept_at + interval '1 second' then
+        perform wakelog.move_cursor(v_agent.id, null, v_swept_at);
     end if;
 
     if v_agent.concurrency is not null then
@@ -57,11 +56,14 @@ begin
     end if;
     if v_room > 0 then
         if v_agent.ordered_by is not null then
-            v_fresh := wakelog.claim_in_order(v_agent, v_cursor, p_worker, v_room, v_now, p_lease);
+            v_fresh := wakelog.claim_in_order(v_agent, v_cursor.position, p_worker, v_room, v_now, p_lease);
         elsif v_agent.dedupe_mode is not null then
-            v_fresh := wakelog.claim_once(v_agent, v_cursor, p_worker, v_room, v_now, p_lease);
+            v_fresh := wakelog.claim_once(v_agent, v_cursor.position, p_worker, v_room, v_now, p_lease);
         else
-            v_fresh := wakelog.claim_fresh(v_agent, v_cursor, p_worker, v_room, v_now, p_lease);
+            v_fresh := wakelog.claim_fresh(v_agent, v_cursor.position, p_worker, v_room, v_now, p_lease);
+        end if;
+        if v_swept_at < v_now then
+            perform wakelog.move_cursor(v_agent.id, null, v_swept_at);
         end if;
     end if;
     if v_agent.capacity is not null then

@@ -1,7 +1,7 @@
 -- Hand out the next events after the agent's cursor, and move it. Looks at no more than 100,000
 -- positions at a time, so that an agent that wants almost nothing holds nobody up for long.
 create or replace function wakelog.claim_fresh(
-    p_agent wakelog.agents, p_cursor wakelog.cursors, p_worker bigint, p_limit bigint, p_now timestamptz,
+    p_agent wakelog.agents, p_cursor bigint, p_worker bigint, p_limit bigint, p_now timestamptz,
     p_lease interval
 ) returns bigint[]
 language plpgsql
@@ -12,20 +12,21 @@ declare
     v_upto bigint;
     v_positions bigint[] := '{}'::bigint[];
 begin
-    if v_head <= p_cursor.position then
+    if v_head <= p_cursor then
         return '{}'::bigint[];
     end if;
     -- An agent none of whose types has moved goes to the head without reading anything.
-    v_upto := least(v_head, p_cursor.position + 100000);
-    if v_upto = v_head or wakelog.has_fresh(p_agent, p_cursor.position) then
-        v_positions := array(select wakelog.wanted_positions(p_agent, p_cursor.position, v_upto, p_limit));
+    v_upto := least(v_head, p_cursor + 100000);
+    if v_upto = v_head or wakelog.has_fresh(p_agent, p_cursor) then
+        v_positions := array(select wakelog.wanted_positions(p_agent, p_cursor, v_upto, p_limit));
     else
         v_upto := v_head;
     end if;
 
     perform wakelog.move_cursor(
-        p_cursor,
-        case when cardinality(v_positions) = p_limit then v_positions[cardinality(v_positions)] else v_upto end);
+        p_agent.id,
+        case when cardinality(v_positions) = p_limit then v_positions[cardinality(v_positions)] else v_upto end,
+        p_now);
 
     -- After a rewind the event may still be with a worker, or waiting for a retry: it is not handed out twice.
     with handed as (

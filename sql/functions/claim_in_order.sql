@@ -2,7 +2,7 @@
 -- of that key is unfinished. The others are put in line behind it, so that the cursor can go on to other keys:
 -- one with a hundred thousand events holds up nobody else's.
 create or replace function wakelog.claim_in_order(
-    p_agent wakelog.agents, p_cursor wakelog.cursors, p_worker bigint, p_limit bigint, p_now timestamptz,
+    p_agent wakelog.agents, p_cursor bigint, p_worker bigint, p_limit bigint, p_now timestamptz,
     p_lease interval
 ) returns bigint[]
 language plpgsql
@@ -11,8 +11,8 @@ as $$
 declare
     v_window constant integer := 1000;
     -- The head is read first: what is asked afterwards may see more of the log, never less.
-    v_upto bigint := least(wakelog.head(), p_cursor.position + 100000);
-    v_cursor bigint := p_cursor.position;
+    v_upto bigint := least(wakelog.head(), p_cursor + 100000);
+    v_cursor bigint := p_cursor;
     v_seen bigint[];
     v_keys text[];
     v_dealt record;
@@ -42,8 +42,8 @@ begin
         v_cursor := case when v_dealt.done and cardinality(v_seen) < v_window then v_upto else v_dealt.upto end;
     end loop;
 
-    if v_cursor > p_cursor.position then
-        perform wakelog.move_cursor(p_cursor, v_cursor);
+    if v_cursor > p_cursor then
+        perform wakelog.move_cursor(p_agent.id, v_cursor, p_now);
     end if;
     return v_positions;
 end

@@ -1,7 +1,7 @@
 -- Hand out the next events of an agent that takes one for many (wakelog.passes_dedupe), and leave out the others. What
 -- debounces is not handed out here: it waits for the end of its window, and is claimed with the late ones.
 create or replace function wakelog.claim_once(
-    p_agent wakelog.agents, p_cursor wakelog.cursors, p_worker bigint, p_limit bigint, p_now timestamptz,
+    p_agent wakelog.agents, p_cursor bigint, p_worker bigint, p_limit bigint, p_now timestamptz,
     p_lease interval
 ) returns bigint[]
 language plpgsql
@@ -10,19 +10,19 @@ as $$
 declare
     v_window constant integer := 1000;
     -- The head is read first: what is asked afterwards may see more of the log, never less.
-    v_upto bigint := least(wakelog.head(), p_cursor.position + 100000);
+    v_upto bigint := least(wakelog.head(), p_cursor + 100000);
     v_seen bigint[];
     v_event record;
     v_debounces boolean := p_agent.dedupe_mode = 'debounce';
     v_positions bigint[] := '{}'::bigint[];
     v_left_out bigint[] := '{}'::bigint[];
-    v_cursor bigint := p_cursor.position;
+    v_cursor bigint := p_cursor;
 begin
-    if v_upto <= p_cursor.position then
+    if v_upto <= p_cursor then
         return v_positions;
     end if;
 
-    v_seen := array(select wakelog.wanted_positions(p_agent, p_cursor.position, v_upto, v_window));
+    v_seen := array(select wakelog.wanted_positions(p_agent, p_cursor, v_upto, v_window));
     for v_event in
         select l.position, l.sequenced_at, e.deliver_after, wakelog.order_key(p_agent.dedupe_by, e) as key
         from unnest(v_seen) as p (position)
@@ -62,7 +62,7 @@ begin
     if cardinality(v_seen) < v_window and (v_seen = '{}' or v_cursor = v_seen[cardinality(v_seen)]) then
         v_cursor := v_upto;
     end if;
-    perform wakelog.move_cursor(p_cursor, v_cursor);
+    perform wakelog.move_cursor(p_agent.id, v_cursor, p_now);
     return v_positions;
 end
 $$;

@@ -1,6 +1,7 @@
 -- The types an agent wants of which something lies above p_after. One look for each type: the comparison of both
 -- columns at once leaves the planner no other index.
-create or replace function wakelog.moved_types(p_agent_id integer, p_after bigint) returns setof integer
+create or replace function wakelog.moved_types(p_agent_id integer, p_after bigint)
+returns table (type_id integer)
 language plpgsql stable rows 10
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off

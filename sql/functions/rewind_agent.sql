@@ -21,7 +21,7 @@ begin
         raise exception 'expected a position from 1 to %, found %', v_head + 1, p_position
             using errcode = 'WL006';
     end if;
-    perform wakelog.move_cursor(v_cursor, p_position - 1);
+    perform wakelog.move_cursor(v_agent_id, p_position - 1, null);
     if p_position <= v_cursor.position then
         -- They were opened by what is now still to come.
         delete from wakelog.dedupe_windows w where w.agent_id = v_agent_id;

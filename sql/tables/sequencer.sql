@@ -5,6 +5,8 @@
 -- Like a cursor it is read from its newest version on, by the number of the run that wrote it, and has no unique
 -- constraint (wakelog.head).
 create table wakelog.sequencer (
+    one boolean not null default true
+        constraint sequencer_one_is_true check (one),
     head bigint not null default 0,
     snapshot pg_snapshot not null default '1:1:',
     system_identifier bigint not null,
