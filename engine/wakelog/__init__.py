@@ -21,6 +21,7 @@ from wakelog.errors import (
     BadInput,
     CapacityReached,
     DatabaseUnreachable,
+    DoesNotFit,
     DoNotRetry,
     GiveBack,
     LeaseLost,
@@ -28,12 +29,15 @@ from wakelog.errors import (
     SchemaMismatch,
     UnknownAgent,
     UnknownType,
+    UnknownVersion,
+    UnreadableEvent,
     Unroutable,
     VersionConflict,
     WakelogError,
 )
 from wakelog.log.append import append, append_many
 from wakelog.log.event import Event, NewEvent
+from wakelog.log.models import closed_family, event_model, upcaster
 from wakelog.log.read import read, read_stream
 from wakelog.log.tail import tail
 
@@ -49,6 +53,7 @@ __all__ = [
     "DatabaseUnreachable",
     "Dedupe",
     "DoNotRetry",
+    "DoesNotFit",
     "Event",
     "Exponential",
     "Fixed",
@@ -60,13 +65,18 @@ __all__ = [
     "SchemaMismatch",
     "UnknownAgent",
     "UnknownType",
+    "UnknownVersion",
+    "UnreadableEvent",
     "Unroutable",
     "VersionConflict",
     "Wakelog",
     "WakelogError",
     "append",
     "append_many",
+    "closed_family",
+    "event_model",
     "read",
     "read_stream",
     "tail",
+    "upcaster",
 ]

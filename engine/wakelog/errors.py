@@ -86,6 +86,23 @@ class Unroutable(BadInput):
     sqlstate = "WL010"
 
 
+class UnknownVersion(BadInput):
+    """The version is none of those declared for its type."""
+
+    sqlstate = "WL011"
+
+
+class DoesNotFit(BadInput):
+    """The payload does not fit the model of its type, which was declared closed. The message says where."""
+
+    sqlstate = None
+
+
+class UnreadableEvent(WakelogError):
+    """An event of the log cannot be read with the models of this code: its version is newer, no upcaster leads on from
+    it, or its payload does not fit."""
+
+
 class DatabaseUnreachable(WakelogError):
     """No connection could be made."""
 
@@ -125,7 +142,7 @@ BY_SQLSTATE: dict[str, type[WakelogError]] = {
     error.sqlstate: error
     for error in (
         VersionConflict, LeaseLost, UnknownAgent, AppendOnly, SequencerRefused, BadInput, UnknownWorker,
-        CapacityReached, UnknownType, Unroutable,
+        CapacityReached, UnknownType, Unroutable, UnknownVersion,
     )
     if error.sqlstate
 }  # fmt: skip

@@ -20,9 +20,7 @@ def load_app(target: str) -> Wakelog:
         BadInput: nothing of that name, it does not import, or it declares no agents.
     """
     place, _, name = target.partition(":")
-    if not place:
-        raise BadInput(f"expected module:app or file.py, found {target or 'nothing'}")
-    module = _from_file(Path(place)) if place.endswith(".py") else _from_module(place)
+    module = load_module(place)
     found = {key: value for key, value in vars(module).items() if isinstance(value, Wakelog)}
     if name:
         app = getattr(module, name, None)
@@ -39,6 +37,17 @@ def load_app(target: str) -> Wakelog:
             f'application "{app.name}" in "{place}" declares no agents', hint="Add: @app.agent(...)"
         )
     return app
+
+
+def load_module(target: str) -> ModuleType:
+    """Import a module by its name, or ``file.py``, with what it declares.
+
+    Raises:
+        BadInput: there is nothing of that name, or it does not import.
+    """
+    if not target:
+        raise BadInput("expected module:app or file.py, found nothing")
+    return _from_file(Path(target)) if target.endswith(".py") else _from_module(target)
 
 
 def _from_file(path: Path) -> ModuleType:
