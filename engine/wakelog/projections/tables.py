@@ -1,0 +1,60 @@
+"""The tables of a projection, as statements that create them wherever the search path leads."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wakelog.errors import BadInput
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    Tables = str | Path | sa.MetaData | sa.Table | Sequence["str | Path | sa.Table"]
+else:
+    Tables = Any
+
+
+def table_statements(name: str, tables: "Tables | None") -> tuple[str, ...]:
+    """One statement for each table and index, or for each text or file.
+
+    A schema that a SQLAlchemy table names is where its readers look; the statements leave it out.
+
+    Raises BadInput for what is none of these.
+    """
+    if tables is None:
+        return ()
+    given: list[Any] = list(tables) if isinstance(tables, list | tuple) else [tables]  # pyright: ignore
+    statements: list[str] = []
+    for one in given:
+        if isinstance(one, Path):
+            statements.append(one.read_text())
+        elif isinstance(one, str):
+            statements.append(one)
+        else:
+            statements += _compiled(name, one)
+    return tuple(statements)
+
+
+def _compiled(name: str, tables: Any) -> list[str]:
+    import sqlalchemy as sa
+
+    if isinstance(tables, sa.Table):
+        wanted, metadata = [tables], tables.metadata
+    elif isinstance(tables, sa.MetaData):
+        wanted, metadata = tables.sorted_tables, tables
+    else:
+        raise BadInput(
+            f'projection "{name}": expected SQL text, a Path, a SQLAlchemy Table or MetaData in tables=, '
+            f"found {tables!r:.200}"
+        )
+    statements: list[str] = []
+
+    def collect(element: Any, *_: Any, **__: Any) -> None:
+        statements.append(str(element.compile(dialect=engine.dialect)).strip())
+
+    engine = sa.create_mock_engine("postgresql+psycopg://", collect)
+    bare = sa.MetaData()
+    copies = [table.to_metadata(bare, schema=None) for table in metadata.sorted_tables]
+    names = {table.name for table in wanted}
+    bare.create_all(engine, tables=[copy for copy in copies if copy.name in names], checkfirst=False)
+    return statements
