@@ -20,13 +20,16 @@ from wakelog.errors import (
     AppendOnly,
     BadInput,
     CapacityReached,
+    CheckpointMoved,
     DatabaseUnreachable,
     DoNotRetry,
     GiveBack,
     LeaseLost,
+    ProjectionBehind,
     RetryAfter,
     SchemaMismatch,
     UnknownAgent,
+    UnknownProjection,
     UnknownType,
     Unroutable,
     VersionConflict,
@@ -36,6 +39,8 @@ from wakelog.log.append import append, append_many
 from wakelog.log.event import Event, NewEvent
 from wakelog.log.read import read, read_stream
 from wakelog.log.tail import tail
+from wakelog.projections.live import fold
+from wakelog.projections.waiting import wait_until
 
 __version__ = "0.1.0"
 
@@ -45,6 +50,7 @@ __all__ = [
     "BadInput",
     "BatchContext",
     "CapacityReached",
+    "CheckpointMoved",
     "Context",
     "DatabaseUnreachable",
     "Dedupe",
@@ -55,10 +61,12 @@ __all__ = [
     "GiveBack",
     "LeaseLost",
     "NewEvent",
+    "ProjectionBehind",
     "Rate",
     "RetryAfter",
     "SchemaMismatch",
     "UnknownAgent",
+    "UnknownProjection",
     "UnknownType",
     "Unroutable",
     "VersionConflict",
@@ -66,7 +74,9 @@ __all__ = [
     "WakelogError",
     "append",
     "append_many",
+    "fold",
     "read",
     "read_stream",
     "tail",
+    "wait_until",
 ]

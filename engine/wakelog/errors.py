@@ -86,6 +86,25 @@ class Unroutable(BadInput):
     sqlstate = "WL010"
 
 
+class CheckpointMoved(WakelogError):
+    """Another runner has folded this range of a projection, or the transaction did not begin to. Drop the work."""
+
+    sqlstate = "WL013"
+
+
+class UnknownProjection(WakelogError):
+    """No projection of that name is registered, or what was built of it is gone."""
+
+    exit_code = 4
+    sqlstate = "WL014"
+
+
+class ProjectionBehind(WakelogError, TimeoutError):
+    """A projection was not as far as somebody waited for, in the time they gave it, or has stopped."""
+
+    sqlstate = "WL015"
+
+
 class DatabaseUnreachable(WakelogError):
     """No connection could be made."""
 
@@ -125,7 +144,7 @@ BY_SQLSTATE: dict[str, type[WakelogError]] = {
     error.sqlstate: error
     for error in (
         VersionConflict, LeaseLost, UnknownAgent, AppendOnly, SequencerRefused, BadInput, UnknownWorker,
-        CapacityReached, UnknownType, Unroutable,
+        CapacityReached, UnknownType, Unroutable, CheckpointMoved, UnknownProjection, ProjectionBehind,
     )
     if error.sqlstate
 }  # fmt: skip

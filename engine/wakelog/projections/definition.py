@@ -97,7 +97,9 @@ def define_projection(
         made: tuple[str, ...] = ()
     else:
         expect(initial is None, "initial= for mode live only", initial)
-        expect(mode != "inline" or bool(statements), "sql= for mode inline: only SQL runs in any producer", fold)
+        expect(
+            mode != "inline" or bool(statements), "sql= for mode inline: only SQL runs in any producer", fold
+        )
         expect(mode != "inline" or on_error == "stop", 'on_error "stop" for mode inline', on_error)
         made = table_statements(name, tables)
         expect(bool(made), "tables=, which it folds into", tables)

@@ -39,9 +39,9 @@ def _compiled(name: str, tables: Any) -> list[str]:
     import sqlalchemy as sa
 
     if isinstance(tables, sa.Table):
-        wanted, metadata = [tables], tables.metadata
+        names, metadata = {tables.name}, tables.metadata
     elif isinstance(tables, sa.MetaData):
-        wanted, metadata = tables.sorted_tables, tables
+        names, metadata = {table.name for table in tables.sorted_tables}, tables
     else:
         raise BadInput(
             f'projection "{name}": expected SQL text, a Path, a SQLAlchemy Table or MetaData in tables=, '
@@ -52,9 +52,11 @@ def _compiled(name: str, tables: Any) -> list[str]:
     def collect(element: Any, *_: Any, **__: Any) -> None:
         statements.append(str(element.compile(dialect=engine.dialect)).strip())
 
+    def no_schema(_: Any) -> str:
+        return ""
+
     engine = sa.create_mock_engine("postgresql+psycopg://", collect)
-    bare = sa.MetaData()
-    copies = [table.to_metadata(bare, schema=None) for table in metadata.sorted_tables]
-    names = {table.name for table in wanted}
-    bare.create_all(engine, tables=[copy for copy in copies if copy.name in names], checkfirst=False)
+    engine.dialect.identifier_preparer.schema_for_object = no_schema
+    wanted = [one for one in metadata.sorted_tables if one.name in names]
+    metadata.create_all(engine, tables=wanted, checkfirst=False)
     return statements
