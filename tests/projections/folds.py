@@ -11,14 +11,14 @@ from tests.worker.waiting import one, until
 TABLES = "create table totals (key text primary key, events bigint not null, chain text not null)"
 
 # The order of the events of a key shows in its chain, so a fold that takes them in another one is found out.
-_ONE = """
+ONE = """
     insert into totals values (%(key)s, 1, md5(%(n)s))
     on conflict (key) do update set events = totals.events + 1, chain = md5(totals.chain || %(n)s)
 """
 
 PER_EVENT = f"""
     TABLES = {TABLES!r}
-    ONE = {_ONE!r}
+    ONE = {ONE!r}
 
     @app.projection("totals", on="counted", tables=TABLES, partition_by="payload.key" OPTIONS)
     def totals(event, connection):
@@ -26,7 +26,7 @@ PER_EVENT = f"""
 """
 PER_BATCH = f"""
     TABLES = {TABLES!r}
-    ONE = {_ONE!r}
+    ONE = {ONE!r}
 
     @app.projection("totals", on="counted", tables=TABLES, partition_by="payload.key", batch=True OPTIONS)
     def totals(events, connection):
