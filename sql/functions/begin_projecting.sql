@@ -32,7 +32,7 @@ begin
     p_to := least(p_head, p_upto, v_build.upto);
     p_schema := v_build.schema;
     p_wanted := false;
-    if p_to <= p_from or v_point.error is not null
+    if p_to <= p_from or v_point.error is not null or v_build.state = 'retired'
        or (v_projection.paused_at is not null and not v_build.attended) then
         p_to := p_from;
         return;

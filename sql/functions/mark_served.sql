@@ -11,6 +11,10 @@ begin
     join wakelog.projections p on p.id = b.projection_id where b.id = p_build;
     update wakelog.projection_builds b set state = 'retired', schema = p_retired
     where b.projection_id = v_projection.id and b.state = 'serving';
+    -- What was begun of older versions is for nobody any more.
+    update wakelog.projection_builds b set state = 'retired'
+    where b.projection_id = v_projection.id and b.state = 'building'
+      and b.version < (select n.version from wakelog.projection_builds n where n.id = p_build);
     update wakelog.projection_builds b
     set state = 'serving', schema = v_projection.schema, attended = false, served_at = wakelog.clock()
     where b.id = p_build;

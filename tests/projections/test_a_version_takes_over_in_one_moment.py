@@ -56,13 +56,13 @@ class Readers:
 def test_while_several_append_and_read(
     connection: psycopg.Connection, start_workers: StartWorkers, database: str
 ) -> None:
-    folds.count(connection, range(2000))
+    folds.count(connection, range(500))
     old = start_workers(folds.app(folds.PER_BATCH))
     folds.until_caught_up(connection)
     with Producers(database), Readers(database) as readers:
         start_workers(folds.app(folds.PER_BATCH, version=2))
         # Old code serves until it is gone, though the new one has long caught up.
-        until(lambda: (one(connection, BUILDING) or 0) > 2000)
+        until(lambda: (one(connection, BUILDING) or 0) > 500)
         assert one(connection, "select version from wakelog.projection_status where state = 'serving'") == 1
         old.stop()
         until(

@@ -294,6 +294,6 @@ def catch_up(url: str, definitions: Mapping[str, ProjectionDefinition]) -> list[
             stopped += [
                 f'projection "{one.projection}" stopped at {one.failed_position}: {one.error}'
                 for one in builds_of(connection, [definition.name])
-                if one.error is not None
+                if one.error is not None and one.build == number
             ]
     return stopped
