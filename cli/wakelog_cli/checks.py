@@ -265,7 +265,8 @@ def projections(connection: "Connection[Any]") -> Iterator[Finding]:
         name, rebuilt = one["projection"], one["mode"] == "inline" and one["state"] == "serving"
         what = do = ""
         if one["error"] is not None:
-            what = f"stopped at position {one['failed_position']} ({one['failed_type']}): {shortened(one['error'], 200)}"
+            at = f"position {one['failed_position']} ({one['failed_type']})"
+            what = f"stopped at {at}: {shortened(one['error'], 200)}"
             do = f"mend it, then: wakelog projection {'rebuild' if rebuilt else 'resume'} {name}"
         elif one["paused_at"] is not None and one["behind"]:
             what = f"paused, {counted(one['behind'], 'position')} behind"

@@ -59,7 +59,7 @@ def fold_build(
     Raises KeyboardInterrupt between two transactions, and `Failure` where it stops over an event.
     """
     from wakelog.projections.connection import open_projection_connection
-    from wakelog.projections.folding import Folding
+    from wakelog.projections.folding import AIM_OF_A_REBUILD, Folding
 
     head = value(connection, "select head from wakelog.sequencer")
     upto = head if build.upto is None else build.upto
@@ -71,7 +71,7 @@ def fold_build(
         if parts > 1:
             _fold_in_parts(connection, url, build, app, parts, upto, progress, interruption)
         with closing(open_projection_connection(url, build.projection)) as own:
-            folding = Folding(own, build.build, definition)
+            folding = Folding(own, build.build, definition, aim=AIM_OF_A_REBUILD)
             served, step = False, None
             while step is None or not step.at_end:
                 with interruption.put_off():

@@ -1,12 +1,13 @@
 -- Begin to fold the next events into a build, or into one part of it: at most p_window positions, none above p_upto.
--- The transaction holds the checkpoint from here to its end, reads wakelog.new_events, writes tables of p_schema and
+-- The transaction holds the checkpoint from here to its end, reads wakelog.new_events (new_events_of_part), writes tables of p_schema and
 -- no other, and ends with wakelog.finish_projecting(p_build, p_part, p_from, p_to); without that it cannot commit.
 --
 -- p_wanted false: there is nothing to fold, and nothing to finish. Where the log went on with events that are not
 -- wanted, the checkpoint has gone with it.
 create or replace function wakelog.begin_projecting(
     p_build integer, p_part integer default 0, p_window bigint default null, p_upto bigint default null,
-    out p_from bigint, out p_to bigint, out p_head bigint, out p_schema text, out p_wanted boolean
+    out p_from bigint, out p_to bigint, out p_head bigint, out p_schema text, out p_wanted boolean,
+    out p_parts integer
 )
 language plpgsql
 security definer
@@ -17,6 +18,8 @@ declare
     v_build wakelog.projection_builds;
     v_projection wakelog.projections;
     v_types_seen integer;
+    v_first_seq bigint := 0;
+    v_last_seq bigint := 9223372036854775807;
 begin
     select c.* into v_point from wakelog.checkpoints c
     where c.build_id = p_build and c.part = p_part for update;
@@ -32,6 +35,7 @@ begin
     p_to := least(p_head, p_upto, v_build.upto);
     p_schema := v_build.schema;
     p_wanted := false;
+    p_parts := v_point.parts;
     if p_to <= p_from or v_point.error is not null or v_build.state = 'retired'
        or (v_projection.paused_at is not null and not v_build.attended) then
         p_to := p_from;
@@ -57,15 +61,25 @@ begin
     end if;
 
     p_to := least(p_to, p_from + p_window);
+    -- Where nearly all of the range is wanted, its events lie close together, and are read from end to end. The planner
+    -- would otherwise rather read the whole table than look each of them up.
+    if v_build.type_regex is null then
+        select min(l.seq), max(l.seq) into v_first_seq, v_last_seq from wakelog.log l
+        where l.position > p_from and l.position <= p_to;
+    end if;
     p_wanted := true;
     update wakelog.checkpoints c set busy = true, types_seen = coalesce(v_types_seen, c.types_seen)
     where c.build_id = p_build and c.part = p_part;
     -- Rows and checkpoint are lost together in a crash, and folded again: nobody need wait for the disk.
     perform set_config('synchronous_commit', 'off', true),
             set_config('jit', 'off', true),
+            set_config('max_parallel_workers_per_gather', '0', true),
+            set_config('work_mem', greatest(pg_size_bytes(current_setting('work_mem')) / 1024, 32768) || 'kB', true),
             set_config('wakelog.build', p_build::text, true),
             set_config('wakelog.after', p_from::text, true),
             set_config('wakelog.upto', p_to::text, true),
+            set_config('wakelog.first_seq', v_first_seq::text, true),
+            set_config('wakelog.last_seq', v_last_seq::text, true),
             set_config('wakelog.every_type', case when v_build.type_regex is null then 'on' else 'off' end, true),
             set_config('wakelog.part', v_point.part::text, true),
             set_config('wakelog.parts', v_point.parts::text, true),

@@ -37,8 +37,7 @@ begin
             wakelog.behind(wakelog.agents, bigint, bigint),
             wakelog.oldest_waiting(wakelog.agents, bigint, bigint),
             wakelog.worker_alive(wakelog.worker_sessions),
-            wakelog.ready_agents(text[]), wakelog.order_key(text, wakelog.events),
-            wakelog.part_of(text, wakelog.events, integer), wakelog.projection_id(text),
+            wakelog.ready_agents(text[]), wakelog.projection_id(text),
             wakelog.wait_until(text, bigint, interval)
             to wakelog_reader;
     end if;

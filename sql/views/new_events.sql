@@ -10,12 +10,9 @@ from wakelog.log l
 join wakelog.events e on e.seq = l.seq
 where l.position > nullif(current_setting('wakelog.after', true), '')::bigint
   and l.position <= nullif(current_setting('wakelog.upto', true), '')::bigint
+  and e.seq >= nullif(current_setting('wakelog.first_seq', true), '')::bigint
+  and e.seq <= nullif(current_setting('wakelog.last_seq', true), '')::bigint
   and ((select current_setting('wakelog.every_type', true)) = 'on'
        or l.type_id in (
            select t.type_id from wakelog.projection_types t
-           where t.build_id = nullif(current_setting('wakelog.build', true), '')::integer))
-  and ((select current_setting('wakelog.parts', true)) = '1'
-       or wakelog.part_of(
-              (select current_setting('wakelog.partition_by', true)), e,
-              (select nullif(current_setting('wakelog.parts', true), '')::integer))
-          = (select nullif(current_setting('wakelog.part', true), '')::integer));
+           where t.build_id = nullif(current_setting('wakelog.build', true), '')::integer));

@@ -165,7 +165,7 @@ class Wakelog:
                 function of a state and an event that returns the next state.
             on_error: what to do about an event that cannot be folded: "stop" there, or "skip" it and go on.
             partition_by: "stream", "correlation", "source", "metadata.<path>" or "payload.<path>": events with
-                different values touch different rows, so that a rebuild may use several processes.
+                different values touch different rows, so that a rebuild may use several processes. For functions.
             initial: with mode "live", what makes the first state, such as ``dict``.
 
         Raises:

@@ -29,6 +29,8 @@ from wakelog.projections.definition import ProjectionDefinition
 
 AIM = 0.2
 """Seconds that a transaction is to take: short enough to be interrupted, long enough to be fast."""
+AIM_OF_A_REBUILD = 0.5
+"""The same where nobody reads the tables yet."""
 FIRST_WINDOW = 1000
 LARGEST_WINDOW = 1_000_000
 MOST_EVENTS = 10_000
@@ -41,8 +43,13 @@ _EVENTS: LiteralString = """
            n.causation_id, n.idempotency_key, n.schema_version, n.occurred_at, n.recorded_at
     from wakelog.new_events n order by n.position limit %s
 """
+_EVENTS_OF_PART: LiteralString = """
+    select n.position, n.id, n.type, n.source, n.stream, n.version, n.payload, n.metadata, n.correlation_id,
+           n.causation_id, n.idempotency_key, n.schema_version, n.occurred_at, n.recorded_at
+    from wakelog.new_events_of_part n order by n.position limit %s
+"""
 _BEGIN: LiteralString = """
-    select b.p_from, b.p_to, b.p_head, b.p_wanted,
+    select b.p_from, b.p_to, b.p_head, b.p_wanted, b.p_parts,
            case when b.p_wanted
                 then set_config('search_path', format('%%I, public, wakelog, pg_temp', b.p_schema), true) end
     from wakelog.begin_projecting(%s, %s, %s, %s) b
@@ -84,12 +91,14 @@ class Folding:
         definition: ProjectionDefinition | None = None,
         *,
         part: int = 0,
+        aim: float = AIM,
     ) -> None:
         self.connection = connection
         self.build = build
         self.part = part
         self.definition = definition if definition is not None and definition.kind != "sql" else None
         self.window = FIRST_WINDOW
+        self._aim = aim
         self._suspect: int | None = None
         """A range that ended here has failed; what is folded next ends earlier."""
         self._next_upto: int | None = None
@@ -127,8 +136,8 @@ class Folding:
             self._undo()
             raise
         seconds = time.monotonic() - began
-        if reached - after >= window or seconds > AIM:
-            self.window = _next_window(self.window, seconds)
+        if reached - after >= window or seconds > self._aim:
+            self.window = _next_window(self.window, seconds, self._aim)
         self._narrow(reached)
         return Step(after, reached, head, seconds), served
 
@@ -150,10 +159,10 @@ class Folding:
         else:
             row = ask(_BEGIN, given)
             assert row is not None
-            after, reached, head, wanted, _ = row
+            after, reached, head, wanted, parts, _ = row
             if wanted:
                 self._range = (after, reached)
-                reached = self._call(self.definition, after, reached)
+                reached = self._call(self.definition, after, reached, parts)
                 ask(
                     "select wakelog.finish_projecting(%s, %s, %s, %s)",
                     [self.build, self.part, after, reached],
@@ -164,13 +173,14 @@ class Folding:
         ask("commit")
         return after, reached, head, served
 
-    def _call(self, definition: ProjectionDefinition, after: int, upto: int) -> int:
+    def _call(self, definition: ProjectionDefinition, after: int, upto: int, parts: int) -> int:
         """Call the function with the events of the range; how far these go."""
         with psycopg.Cursor(self.connection, row_factory=tuple_row) as cursor:
-            cursor.execute(_EVENTS, [MOST_EVENTS], binary=True)
+            cursor.execute(_EVENTS if parts == 1 else _EVENTS_OF_PART, [MOST_EVENTS], binary=True)
             events = [Event.from_row(row) for row in cursor.fetchall()]
         if len(events) == MOST_EVENTS:
             upto = events[-1].position or upto
+            self.window = min(self.window, 2 * (upto - after))
             self._range = (after, upto)
         assert definition.fold is not None
         if definition.kind == "batch":
@@ -258,6 +268,6 @@ def describe(error: BaseException) -> str:
     return f"{said} ({theirs[-1].filename}:{theirs[-1].lineno})" if theirs else said
 
 
-def _next_window(window: int, seconds: float) -> int:
-    """As wakelog.next_window."""
-    return max(1, min(LARGEST_WINDOW, int(window * min(4.0, max(0.25, AIM / max(seconds, 0.001))))))
+def _next_window(window: int, seconds: float, aim: float) -> int:
+    """As wakelog.next_window: towards the time aimed at, eight times as many at most."""
+    return max(1, min(LARGEST_WINDOW, int(window * min(8.0, max(0.25, aim / max(seconds, 0.001))))))
