@@ -15,6 +15,7 @@ from wakelog_cli.dead import dead
 from wakelog_cli.demo import demo
 from wakelog_cli.doctor import doctor
 from wakelog_cli.failures import ExitCode, explain
+from wakelog_cli.projection import projection
 from wakelog_cli.tail import tail
 from wakelog_cli.timeline import timeline
 from wakelog_cli.types import types
@@ -32,6 +33,7 @@ __all__ = ["main", "run", "wakelog"]
     panels=[
         RichCommandPanel("Events", commands=["append", "tail", "timeline", "types"]),
         RichCommandPanel("Agents", commands=["up", "worker", "agents", "lag", "workers", "dead", "demo"]),
+        RichCommandPanel("State", commands=["projection"]),
         RichCommandPanel("Database", commands=["doctor", "db"]),
     ],
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -46,7 +48,9 @@ def wakelog() -> None:
     """
 
 
-for _command in (up, append, tail, worker, agents, lag, workers, dead, timeline, types, doctor, db, demo):
+for _command in (
+    up, append, tail, worker, agents, lag, workers, dead, timeline, types, projection, doctor, db, demo,
+):  # fmt: skip
     wakelog.add_command(_command)
 
 

@@ -20,14 +20,17 @@ from wakelog.errors import (
     AppendOnly,
     BadInput,
     CapacityReached,
+    CheckpointMoved,
     DatabaseUnreachable,
     DoesNotFit,
     DoNotRetry,
     GiveBack,
     LeaseLost,
+    ProjectionBehind,
     RetryAfter,
     SchemaMismatch,
     UnknownAgent,
+    UnknownProjection,
     UnknownType,
     UnknownVersion,
     UnreadableEvent,
@@ -40,6 +43,8 @@ from wakelog.log.event import Event, NewEvent
 from wakelog.log.models import closed_family, event_model, upcaster
 from wakelog.log.read import read, read_stream
 from wakelog.log.tail import tail
+from wakelog.projections.live import fold
+from wakelog.projections.waiting import wait_until
 
 __version__ = "0.1.0"
 
@@ -49,6 +54,7 @@ __all__ = [
     "BadInput",
     "BatchContext",
     "CapacityReached",
+    "CheckpointMoved",
     "Context",
     "DatabaseUnreachable",
     "Dedupe",
@@ -60,10 +66,12 @@ __all__ = [
     "GiveBack",
     "LeaseLost",
     "NewEvent",
+    "ProjectionBehind",
     "Rate",
     "RetryAfter",
     "SchemaMismatch",
     "UnknownAgent",
+    "UnknownProjection",
     "UnknownType",
     "UnknownVersion",
     "UnreadableEvent",
@@ -75,8 +83,10 @@ __all__ = [
     "append_many",
     "closed_family",
     "event_model",
+    "fold",
     "read",
     "read_stream",
     "tail",
     "upcaster",
+    "wait_until",
 ]

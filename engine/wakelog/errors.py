@@ -103,6 +103,25 @@ class UnreadableEvent(WakelogError):
     it, or its payload does not fit."""
 
 
+class CheckpointMoved(WakelogError):
+    """Another runner has folded this range of a projection, or the transaction did not begin to. Drop the work."""
+
+    sqlstate = "WL013"
+
+
+class UnknownProjection(WakelogError):
+    """No projection of that name is registered, or what was built of it is gone."""
+
+    exit_code = 4
+    sqlstate = "WL014"
+
+
+class ProjectionBehind(WakelogError, TimeoutError):
+    """A projection was not as far as somebody waited for, in the time they gave it, or has stopped."""
+
+    sqlstate = "WL015"
+
+
 class DatabaseUnreachable(WakelogError):
     """No connection could be made."""
 
@@ -142,7 +161,7 @@ BY_SQLSTATE: dict[str, type[WakelogError]] = {
     error.sqlstate: error
     for error in (
         VersionConflict, LeaseLost, UnknownAgent, AppendOnly, SequencerRefused, BadInput, UnknownWorker,
-        CapacityReached, UnknownType, Unroutable, UnknownVersion,
+        CapacityReached, UnknownType, Unroutable, UnknownVersion, CheckpointMoved, UnknownProjection, ProjectionBehind,
     )
     if error.sqlstate
 }  # fmt: skip

@@ -19,7 +19,7 @@ class OrderPlaced(BaseModel):
 def add_currency(payload):
     return payload | {"currency": "EUR"}
 
-@event_model("order.billed")
+@event_model("order.billed", version=2)
 class OrderBilled(BaseModel):
     text: str
 
@@ -44,7 +44,7 @@ def test_old_and_new_are_one_to_a_handler(
     connection.execute(INSERT, [2, '{"total": 2, "currency": "USD"}'])
     start_workers(MODELS)
     until(lambda: one(connection, "select count(*) from wakelog.history where outcome = 'completed'") == 4)
-    said = "select payload ->> 'text' from wakelog.events where type = 'order.billed' order by 1"
+    said = "select payload ->> 'text' from wakelog.events where type = 'order.billed' and schema_version = 2 order by 1"
     assert connection.execute(said).fetchall() == [("1 EUR",), ("2 USD",)]
     sums = "select sum(payload::int) from wakelog.events where type = 'counting.completed'"
     assert one(connection, sums) == 3
@@ -68,5 +68,5 @@ def test_a_worker_tells_the_database_what_is_closed(
     connection.execute("select wakelog.declare_family('order', null, true)")
     start_workers(MODELS)
     assert connection.execute("select types, must_match, versions from wakelog.families").fetchall() == [
-        (["order.billed", "order.placed"], True, {"order.billed": [1], "order.placed": [1, 2]})
+        (["order.billed", "order.placed"], True, {"order.billed": [2], "order.placed": [1, 2]})
     ]

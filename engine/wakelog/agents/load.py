@@ -17,7 +17,7 @@ def load_app(target: str) -> Wakelog:
     Without a name, the module's only Wakelog is meant. The current folder, or the file's, is importable.
 
     Raises:
-        BadInput: nothing of that name, it does not import, or it declares no agents.
+        BadInput: nothing of that name, it does not import, or it declares nothing.
     """
     place, _, name = target.partition(":")
     module = load_module(place)
@@ -32,9 +32,10 @@ def load_app(target: str) -> Wakelog:
     else:
         known = ", ".join(found) or 'none (expected something like: app = Wakelog("name"))'
         raise BadInput(f'expected one Wakelog in "{place}", found: {known}', hint=f"Name it: {place}:NAME")
-    if not app.agents:
+    if not app.agents and not app.projections:
         raise BadInput(
-            f'application "{app.name}" in "{place}" declares no agents', hint="Add: @app.agent(...)"
+            f'application "{app.name}" in "{place}" declares no agents and no projections',
+            hint="Add: @app.agent(...)",
         )
     return app
 
