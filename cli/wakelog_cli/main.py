@@ -19,6 +19,7 @@ from wakelog_cli.tail import tail
 from wakelog_cli.timeline import timeline
 from wakelog_cli.up import up
 from wakelog_cli.worker import worker
+from wakelog_cli.workflow import workflow
 
 if TYPE_CHECKING:
     import io
@@ -29,7 +30,7 @@ __all__ = ["main", "run", "wakelog"]
 @rich_config(help_config={"text_paragraph_linebreaks": "\n\n"})
 @group(
     panels=[
-        RichCommandPanel("Events", commands=["append", "tail", "timeline"]),
+        RichCommandPanel("Events", commands=["append", "tail", "timeline", "workflow"]),
         RichCommandPanel("Agents", commands=["up", "worker", "agents", "lag", "workers", "dead", "demo"]),
         RichCommandPanel("Database", commands=["doctor", "db"]),
     ],
@@ -45,7 +46,7 @@ def wakelog() -> None:
     """
 
 
-for _command in (up, append, tail, worker, agents, lag, workers, dead, timeline, doctor, db, demo):
+for _command in (up, append, tail, worker, agents, lag, workers, dead, timeline, workflow, doctor, db, demo):
     wakelog.add_command(_command)
 
 

@@ -86,6 +86,20 @@ class Unroutable(BadInput):
     sqlstate = "WL010"
 
 
+class UnknownWorkflow(WakelogError):
+    """No event carries that correlation."""
+
+    exit_code = 4
+    sqlstate = "WL019"
+
+
+class NothingToFork(WakelogError):
+    """Nothing of the workflow was open at the point, or not the event that was to be changed."""
+
+    exit_code = 2
+    sqlstate = "WL020"
+
+
 class DatabaseUnreachable(WakelogError):
     """No connection could be made."""
 
@@ -125,7 +139,7 @@ BY_SQLSTATE: dict[str, type[WakelogError]] = {
     error.sqlstate: error
     for error in (
         VersionConflict, LeaseLost, UnknownAgent, AppendOnly, SequencerRefused, BadInput, UnknownWorker,
-        CapacityReached, UnknownType, Unroutable,
+        CapacityReached, UnknownType, Unroutable, UnknownWorkflow, NothingToFork,
     )
     if error.sqlstate
 }  # fmt: skip

@@ -37,7 +37,14 @@ begin
             wakelog.behind(wakelog.agents, bigint, bigint),
             wakelog.oldest_waiting(wakelog.agents, bigint, bigint),
             wakelog.worker_alive(wakelog.worker_sessions),
-            wakelog.ready_agents(text[])
+            wakelog.ready_agents(text[]),
+            wakelog.events_as_of(timestamptz, bigint), wakelog.moment_of(bigint), wakelog.head(),
+            wakelog.is_for(wakelog.agents, wakelog.events), wakelog.wants(wakelog.agents, wakelog.events),
+            wakelog.steps_of(integer, bigint),
+            wakelog.ancestry(text), wakelog.workflow_events(text, bigint), wakelog.workflow_as_of(text, bigint, timestamptz),
+            wakelog.workflow_at(text, bigint, timestamptz), wakelog.workflow_summary(text),
+            wakelog.unfinished_workflows(), wakelog.recent_workflows(bigint, bigint, integer[], bigint),
+            wakelog.workflows(timestamptz, text, text, bigint, bigint)
             to wakelog_reader;
     end if;
 
@@ -71,6 +78,7 @@ begin
             wakelog.make_history_partitions(integer),
             wakelog.pause_agent(text), wakelog.resume_agent(text),
             wakelog.rewind_agent(text, bigint, boolean), wakelog.remove_agent(text),
+            wakelog.fork_workflow(text, uuid, bigint, timestamptz, jsonb, text[]), wakelog.begin_rehearsal(),
             wakelog.retry_dead(text, bigint), wakelog.discard_dead(text, bigint)
             to wakelog_worker;
         grant execute on procedure wakelog.look(boolean, bigint, bigint, double precision) to wakelog_worker;
