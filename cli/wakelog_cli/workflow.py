@@ -12,6 +12,7 @@ from wakelog_cli.database import connected, correlation_of, rows, sequence_if_al
 from wakelog_cli.moments import Moment, clock_time, in_words
 from wakelog_cli.options import database_option, json_option
 from wakelog_cli.output import counted, say, say_json, shortened, show, table, to_json
+from wakelog_cli.rehearse import rehearse
 from wakelog_cli.settings import Setting, WorkflowPoint
 from wakelog_cli.tree import tree
 
@@ -29,6 +30,9 @@ def workflow() -> None:
 
     Example: wakelog workflow list
     """
+
+
+workflow.add_command(rehearse)
 
 
 @workflow.command("list")
