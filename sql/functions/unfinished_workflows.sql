@@ -3,6 +3,11 @@
 create or replace function wakelog.unfinished_workflows() returns setof text
 language sql stable
 security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
 begin atomic
     with position_of as (
         select d.position from wakelog.deliveries d

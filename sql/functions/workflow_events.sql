@@ -31,7 +31,7 @@ begin atomic
     select n.position, (n.event).id, (n.event).type, (n.event).source, (n.event).stream, (n.event).version,
            (n.event).payload, (n.event).metadata, n.correlation_id, (n.event).causation_id,
            (n.event).idempotency_key, (n.event).schema_version, (n.event).occurred_at, (n.event).recorded_at,
-           n.sequenced_at, n.shared, o.id, n.as_of, (n.event).seq, n.first_seq
+           n.sequenced_at, n.shared, o.id, nullif(n.as_of, 'infinity'), (n.event).seq, n.first_seq
     from newest n left join wakelog.events o on o.seq = n.original_seq
     order by n.position;
 end;

@@ -34,7 +34,7 @@ def test_every_test_a_page_names_is_there(page: Path) -> None:
 
 
 def test_every_wakelog_command_a_page_types_exists() -> None:
-    groups = {"db", "agents", "dead"}
+    groups = {"db", "agents", "dead", "workflow"}
     for page in PAGES:
         for block in re.findall(r"```sh\n(.*?)```", page.read_text(), re.S):
             for words in re.findall(r"^wakelog ((?:[a-z-]+ ?)+)", block, re.M):
@@ -44,7 +44,7 @@ def test_every_wakelog_command_a_page_types_exists() -> None:
 
 
 def test_every_option_a_page_types_exists() -> None:
-    groups = {"db", "agents", "dead"}
+    groups = {"db", "agents", "dead", "workflow"}
     known: dict[tuple[str, ...], str] = {}
     wrong: list[str] = []
     for page in PAGES:
@@ -97,7 +97,9 @@ def test_the_readmes_agent_runs_as_it_stands(database: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "page", sorted((ROOT / "docs" / "delivery").glob("*.md")), ids=lambda page: str(page.name)
+    "page",
+    [*sorted((ROOT / "docs" / "delivery").glob("*.md")), ROOT / "docs" / "workflows.md"],
+    ids=lambda page: str(page.name),
 )
 def test_the_program_that_ends_a_page_is_one(page: Path, tmp_path: Path) -> None:
     *_, program = re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
