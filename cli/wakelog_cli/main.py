@@ -21,6 +21,7 @@ from wakelog_cli.timeline import timeline
 from wakelog_cli.types import types
 from wakelog_cli.up import up
 from wakelog_cli.worker import worker
+from wakelog_cli.workflow import workflow
 
 if TYPE_CHECKING:
     import io
@@ -31,7 +32,7 @@ __all__ = ["main", "run", "wakelog"]
 @rich_config(help_config={"text_paragraph_linebreaks": "\n\n"})
 @group(
     panels=[
-        RichCommandPanel("Events", commands=["append", "tail", "timeline", "types"]),
+        RichCommandPanel("Events", commands=["append", "tail", "timeline", "workflow", "types"]),
         RichCommandPanel("Agents", commands=["up", "worker", "agents", "lag", "workers", "dead", "demo"]),
         RichCommandPanel("State", commands=["projection"]),
         RichCommandPanel("Database", commands=["doctor", "db"]),
@@ -49,7 +50,7 @@ def wakelog() -> None:
 
 
 for _command in (
-    up, append, tail, worker, agents, lag, workers, dead, timeline, types, projection, doctor, db, demo,
+    up, append, tail, worker, agents, lag, workers, dead, timeline, workflow, types, projection, doctor, db, demo,
 ):  # fmt: skip
     wakelog.add_command(_command)
 

@@ -122,6 +122,20 @@ class ProjectionBehind(WakelogError, TimeoutError):
     sqlstate = "WL015"
 
 
+class UnknownWorkflow(WakelogError):
+    """No event carries that correlation."""
+
+    exit_code = 4
+    sqlstate = "WL019"
+
+
+class NothingToFork(WakelogError):
+    """Nothing of the workflow was open at the point, or not the event that was to be changed."""
+
+    exit_code = 2
+    sqlstate = "WL020"
+
+
 class DatabaseUnreachable(WakelogError):
     """No connection could be made."""
 
@@ -162,6 +176,7 @@ BY_SQLSTATE: dict[str, type[WakelogError]] = {
     for error in (
         VersionConflict, LeaseLost, UnknownAgent, AppendOnly, SequencerRefused, BadInput, UnknownWorker,
         CapacityReached, UnknownType, Unroutable, UnknownVersion, CheckpointMoved, UnknownProjection, ProjectionBehind,
+        UnknownWorkflow, NothingToFork,
     )
     if error.sqlstate
 }  # fmt: skip

@@ -37,8 +37,21 @@ begin
             wakelog.behind(wakelog.agents, bigint, bigint),
             wakelog.oldest_waiting(wakelog.agents, bigint, bigint),
             wakelog.worker_alive(wakelog.worker_sessions),
-            wakelog.ready_agents(text[]), wakelog.projection_id(text),
-            wakelog.wait_until(text, bigint, interval)
+            wakelog.ready_agents(text[]), wakelog.head()
+            to wakelog_reader;
+        -- Of projections.
+        grant execute on function wakelog.projection_id(text), wakelog.wait_until(text, bigint, interval)
+            to wakelog_reader;
+        -- Of workflows.
+        grant execute on function
+            wakelog.events_as_of(timestamptz, bigint), wakelog.moment_of(bigint),
+            wakelog.is_for(wakelog.agents, wakelog.events), wakelog.wants(wakelog.agents, wakelog.events),
+            wakelog.steps_of(integer, bigint),
+            wakelog.ancestry(text), wakelog.workflow_events(text, bigint), wakelog.workflow_as_of(text, bigint, timestamptz),
+            wakelog.workflow_at(text, bigint, timestamptz), wakelog.workflow_summary(text),
+            wakelog.recorded_work(text, text[]), wakelog.unfinished_workflows(),
+            wakelog.recent_workflows(bigint, bigint, integer[], bigint),
+            wakelog.workflows(timestamptz, text, text, bigint, bigint)
             to wakelog_reader;
     end if;
 
@@ -73,7 +86,11 @@ begin
             wakelog.make_history_partitions(integer),
             wakelog.pause_agent(text), wakelog.resume_agent(text),
             wakelog.rewind_agent(text, bigint, boolean), wakelog.remove_agent(text),
-            wakelog.retry_dead(text, bigint), wakelog.discard_dead(text, bigint),
+            wakelog.retry_dead(text, bigint), wakelog.discard_dead(text, bigint)
+            to wakelog_worker;
+        grant execute on procedure wakelog.look(boolean, bigint, bigint, double precision) to wakelog_worker;
+        -- Of projections.
+        grant execute on function
             wakelog.register_projection(text, jsonb), wakelog.declare_projection(text, jsonb),
             wakelog.make_tables(integer), wakelog.copy_build(integer, boolean, text, bigint),
             wakelog.attend_build(integer, boolean), wakelog.begin_projecting(integer, integer, bigint, bigint),
@@ -87,7 +104,10 @@ begin
             wakelog.forget_build(integer), wakelog.drop_build(integer),
             wakelog.forget_projection(text), wakelog.drop_projection(text)
             to wakelog_worker;
-        grant execute on procedure wakelog.look(boolean, bigint, bigint, double precision), wakelog.project(text)
+        grant execute on procedure wakelog.project(text) to wakelog_worker;
+        -- Of workflows.
+        grant execute on function
+            wakelog.fork_workflow(text, uuid, bigint, timestamptz, jsonb, text[]), wakelog.begin_rehearsal()
             to wakelog_worker;
     end if;
 end

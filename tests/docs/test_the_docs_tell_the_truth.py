@@ -99,7 +99,9 @@ def test_the_readmes_agent_runs_as_it_stands(database: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "page", sorted((ROOT / "docs" / "delivery").glob("*.md")), ids=lambda page: str(page.name)
+    "page",
+    [*sorted((ROOT / "docs" / "delivery").glob("*.md")), ROOT / "docs" / "workflows.md"],
+    ids=lambda page: str(page.name),
 )
 def test_the_program_that_ends_a_page_is_one(page: Path, tmp_path: Path) -> None:
     *_, program = re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
