@@ -15,9 +15,12 @@ from wakelog_cli.dead import dead
 from wakelog_cli.demo import demo
 from wakelog_cli.doctor import doctor
 from wakelog_cli.failures import ExitCode, explain
+from wakelog_cli.proof import proof
+from wakelog_cli.seal import seal
 from wakelog_cli.tail import tail
 from wakelog_cli.timeline import timeline
 from wakelog_cli.up import up
+from wakelog_cli.verify import verify
 from wakelog_cli.worker import worker
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ __all__ = ["main", "run", "wakelog"]
     panels=[
         RichCommandPanel("Events", commands=["append", "tail", "timeline"]),
         RichCommandPanel("Agents", commands=["up", "worker", "agents", "lag", "workers", "dead", "demo"]),
+        RichCommandPanel("Integrity", commands=["verify", "seal", "proof"]),
         RichCommandPanel("Database", commands=["doctor", "db"]),
     ],
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -45,7 +49,23 @@ def wakelog() -> None:
     """
 
 
-for _command in (up, append, tail, worker, agents, lag, workers, dead, timeline, doctor, db, demo):
+for _command in (
+    up,
+    append,
+    tail,
+    worker,
+    agents,
+    lag,
+    workers,
+    dead,
+    timeline,
+    verify,
+    seal,
+    proof,
+    doctor,
+    db,
+    demo,
+):
     wakelog.add_command(_command)
 
 

@@ -86,6 +86,12 @@ class Unroutable(BadInput):
     sqlstate = "WL010"
 
 
+class LogDamaged(WakelogError):
+    """Something that had its position in the log is gone. See: wakelog verify."""
+
+    sqlstate = "WL016"
+
+
 class DatabaseUnreachable(WakelogError):
     """No connection could be made."""
 
@@ -125,7 +131,7 @@ BY_SQLSTATE: dict[str, type[WakelogError]] = {
     error.sqlstate: error
     for error in (
         VersionConflict, LeaseLost, UnknownAgent, AppendOnly, SequencerRefused, BadInput, UnknownWorker,
-        CapacityReached, UnknownType, Unroutable,
+        CapacityReached, UnknownType, Unroutable, LogDamaged,
     )
     if error.sqlstate
 }  # fmt: skip

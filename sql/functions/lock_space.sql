@@ -9,5 +9,6 @@ return case p_of
     when 'worker' then 2002873192
     when 'stream' then 2002873193
     when 'streams' then 2002873195
+    when 'sealer' then 2002873199
     when 'upgrade' then 2002873194
 end;

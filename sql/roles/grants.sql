@@ -37,7 +37,8 @@ begin
             wakelog.behind(wakelog.agents, bigint, bigint),
             wakelog.oldest_waiting(wakelog.agents, bigint, bigint),
             wakelog.worker_alive(wakelog.worker_sessions),
-            wakelog.ready_agents(text[])
+            wakelog.ready_agents(text[]),
+            wakelog.merkle_root(bytea), wakelog.seal_hash(wakelog.seals), wakelog.is_restored()
             to wakelog_reader;
     end if;
 
@@ -68,7 +69,7 @@ begin
             wakelog.record_step(text, bigint, bigint, integer, text, jsonb),
             wakelog.finished_steps(text, bigint),
             wakelog.sequence(), wakelog.is_restored(), wakelog.rebase(), wakelog.ring(), wakelog.reap_workers(),
-            wakelog.make_history_partitions(integer),
+            wakelog.make_history_partitions(integer), wakelog.seal(integer),
             wakelog.pause_agent(text), wakelog.resume_agent(text),
             wakelog.rewind_agent(text, bigint, boolean), wakelog.remove_agent(text),
             wakelog.retry_dead(text, bigint), wakelog.discard_dead(text, bigint)

@@ -34,7 +34,7 @@ def test_every_test_a_page_names_is_there(page: Path) -> None:
 
 
 def test_every_wakelog_command_a_page_types_exists() -> None:
-    groups = {"db", "agents", "dead"}
+    groups = {"db", "agents", "dead", "seal"}
     for page in PAGES:
         for block in re.findall(r"```sh\n(.*?)```", page.read_text(), re.S):
             for words in re.findall(r"^wakelog ((?:[a-z-]+ ?)+)", block, re.M):
@@ -44,7 +44,7 @@ def test_every_wakelog_command_a_page_types_exists() -> None:
 
 
 def test_every_option_a_page_types_exists() -> None:
-    groups = {"db", "agents", "dead"}
+    groups = {"db", "agents", "dead", "seal"}
     known: dict[tuple[str, ...], str] = {}
     wrong: list[str] = []
     for page in PAGES:
