@@ -18,14 +18,15 @@ NEEDED = 30_000
 def sealing(ground: Ground, seconds: float, count: int, turns: int) -> Iterator[Figure]:
     """Appends with sealing on and off; then the speed of sealing and of verifying."""
     url = ground.database()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("select wakelog.set_sealing(false, '1 second')")
     with psycopg.connect(url, autocommit=True) as connection, workers(url, IDLE_AGENT):
 
         def appends(sealed: bool) -> float:
             # Nothing is left over from the turn before, and what is sealed is sealed during the turn.
             for _ in seal_now(connection):
                 pass
-            connection.execute("select wakelog.set_sealing(%s, '1 second')", [sealed])
-            time.sleep(1)
+            connection.execute("select wakelog.set_sealing(%s)", [sealed])
             done = ground.pgbench(url, APPEND, clients=16, seconds=seconds)
             connection.execute("select wakelog.set_sealing(false)")
             return done

@@ -15,6 +15,7 @@ from wakelog_cli.dead import dead
 from wakelog_cli.demo import demo
 from wakelog_cli.doctor import doctor
 from wakelog_cli.failures import ExitCode, explain
+from wakelog_cli.forget import forget
 from wakelog_cli.proof import proof
 from wakelog_cli.seal import seal
 from wakelog_cli.tail import tail
@@ -34,7 +35,7 @@ __all__ = ["main", "run", "wakelog"]
     panels=[
         RichCommandPanel("Events", commands=["append", "tail", "timeline"]),
         RichCommandPanel("Agents", commands=["up", "worker", "agents", "lag", "workers", "dead", "demo"]),
-        RichCommandPanel("Integrity", commands=["verify", "seal", "proof"]),
+        RichCommandPanel("Integrity", commands=["verify", "seal", "proof", "forget"]),
         RichCommandPanel("Database", commands=["doctor", "db"]),
     ],
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -62,6 +63,7 @@ for _command in (
     verify,
     seal,
     proof,
+    forget,
     doctor,
     db,
     demo,

@@ -24,14 +24,18 @@ from wakelog.errors import (
     DoNotRetry,
     GiveBack,
     LeaseLost,
+    LogDamaged,
     RetryAfter,
     SchemaMismatch,
+    SubjectForgotten,
     UnknownAgent,
+    UnknownSubject,
     UnknownType,
     Unroutable,
     VersionConflict,
     WakelogError,
 )
+from wakelog.forgotten import FORGOTTEN
 from wakelog.log.append import append, append_many
 from wakelog.log.event import Event, NewEvent
 from wakelog.log.read import read, read_stream
@@ -40,6 +44,7 @@ from wakelog.log.tail import tail
 __version__ = "0.1.0"
 
 __all__ = [
+    "FORGOTTEN",
     "AppendOnly",
     "Backoff",
     "BadInput",
@@ -54,11 +59,14 @@ __all__ = [
     "Fixed",
     "GiveBack",
     "LeaseLost",
+    "LogDamaged",
     "NewEvent",
     "Rate",
     "RetryAfter",
     "SchemaMismatch",
+    "SubjectForgotten",
     "UnknownAgent",
+    "UnknownSubject",
     "UnknownType",
     "Unroutable",
     "VersionConflict",

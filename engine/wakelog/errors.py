@@ -92,6 +92,19 @@ class LogDamaged(WakelogError):
     sqlstate = "WL016"
 
 
+class SubjectForgotten(WakelogError):
+    """Nothing personal can be written about a subject that was forgotten."""
+
+    sqlstate = "WL017"
+
+
+class UnknownSubject(WakelogError):
+    """Nothing personal was ever written about such a subject."""
+
+    exit_code = 4
+    sqlstate = "WL018"
+
+
 class DatabaseUnreachable(WakelogError):
     """No connection could be made."""
 
@@ -132,6 +145,7 @@ BY_SQLSTATE: dict[str, type[WakelogError]] = {
     for error in (
         VersionConflict, LeaseLost, UnknownAgent, AppendOnly, SequencerRefused, BadInput, UnknownWorker,
         CapacityReached, UnknownType, Unroutable, LogDamaged,
+        SubjectForgotten, UnknownSubject,
     )
     if error.sqlstate
 }  # fmt: skip

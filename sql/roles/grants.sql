@@ -1,6 +1,6 @@
 -- What each role may do. wakelog_writer: insert events and nothing else, read included (seq, xid and
 -- recorded_at are not for it to say). wakelog_reader: look at everything. wakelog_worker: claim and finish
--- work, append, and look.
+-- work, append, and look. wakelog_keys, beside one of these: write and read what is personal.
 do $$
 declare
     v_function regprocedure;
@@ -31,6 +31,7 @@ begin
     if exists (select from pg_catalog.pg_roles where rolname = 'wakelog_reader') then
         grant usage on schema wakelog to wakelog_reader;
         grant select on all tables in schema wakelog to wakelog_reader;
+        revoke select on wakelog.subject_keys from wakelog_reader;
         grant execute on function
             wakelog.clock(), wakelog.lock_space(text), wakelog.without_position(integer), wakelog.position_at(timestamptz),
             wakelog.pattern_regex(text, text), wakelog.patterns_regex(text[], text),
@@ -38,7 +39,8 @@ begin
             wakelog.oldest_waiting(wakelog.agents, bigint, bigint),
             wakelog.worker_alive(wakelog.worker_sessions),
             wakelog.ready_agents(text[]),
-            wakelog.merkle_root(bytea), wakelog.seal_hash(wakelog.seals), wakelog.is_restored()
+            wakelog.merkle_root(bytea), wakelog.seal_hash(wakelog.seals), wakelog.is_restored(),
+            wakelog.keys_to_read(bigint[])
             to wakelog_reader;
     end if;
 
@@ -75,6 +77,12 @@ begin
             wakelog.retry_dead(text, bigint), wakelog.discard_dead(text, bigint)
             to wakelog_worker;
         grant execute on procedure wakelog.look(boolean, bigint, bigint, double precision) to wakelog_worker;
+    end if;
+
+    if exists (select from pg_catalog.pg_roles where rolname = 'wakelog_keys') then
+        grant usage on schema wakelog to wakelog_keys;
+        grant select on wakelog.subjects, wakelog.subject_keys to wakelog_keys;
+        grant execute on function wakelog.keys_to_write(text[]), wakelog.keys_to_read(bigint[]) to wakelog_keys;
     end if;
 end
 $$;

@@ -29,6 +29,8 @@ log = logging.getLogger("wakelog.sealer")
 LONGEST = 0.25
 """Seconds a piece may take; the next one is smaller. Events may be large."""
 FEWEST_AT_ONCE = 16
+LONGEST_UNASKED = 10.0
+"""Seconds after which it asks again whether sealing is on, and how often it is to be."""
 AFTER_FAILURE = 60.0
 """Seconds until the next try, where one has failed."""
 
@@ -50,16 +52,23 @@ class Sealer:
                     application_name="wakelog sealer",
                     prepare_threshold=5 if self._listening else None,
                 ) as connection:
-                    while True:
-                        _, every = await self._settings(connection)
-                        await asyncio.sleep(every)
-                        enabled, _ = await self._settings(connection)
-                        if enabled:
-                            await self._seal(connection)
+                    await self._keep_at_it(connection)
             except (psycopg.Error, WakelogError) as error:
                 translated = translate(error) if isinstance(error, psycopg.Error) else error
                 log.warning("not sealed, again in %.0f s: %s", AFTER_FAILURE, one_line(translated or error))
                 await asyncio.sleep(AFTER_FAILURE)
+
+    async def _keep_at_it(self, connection: AsyncConnection[Any]) -> None:
+        sealed_at = time.monotonic()
+        while True:
+            enabled, every = await self._settings(connection)
+            due_in = sealed_at + every - time.monotonic()
+            if due_in > 0:
+                await asyncio.sleep(min(due_in, LONGEST_UNASKED))
+                continue
+            sealed_at = time.monotonic()
+            if enabled:
+                await self._seal(connection)
 
     async def _seal(self, connection: AsyncConnection[Any]) -> None:
         """Seal everything there is, in pieces."""
