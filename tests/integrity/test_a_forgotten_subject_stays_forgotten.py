@@ -134,6 +134,24 @@ def test_by_every_kind_of_connection(connection: Connection, database: str) -> N
     engine.dispose()
 
 
+def test_a_connection_in_autocommit_makes_one_transaction_of_it(
+    connection: Connection, database: str
+) -> None:
+    """Otherwise a subject could be forgotten between the asking for its key and the append."""
+    append_ada(connection)
+
+    async def over_asyncio() -> None:
+        async with await psycopg.AsyncConnection.connect(database, autocommit=True) as own:
+            await append_ada(own)
+
+    asyncio.run(over_asyncio())
+    # The lock on the subject is of the transaction that appended.
+    locked, appended = connection.execute(
+        "select s.xmax::text, (select xid::text from wakelog.events order by seq desc limit 1) from wakelog.subjects s"
+    ).fetchone() or (None, "")
+    assert locked == appended
+
+
 def test_many_at_once_keep_their_order_and_are_all_or_none(connection: Connection) -> None:
     events = [
         {

@@ -141,7 +141,14 @@ def append(
         psycopg.Error, sqlalchemy.exc.DBAPIError: whatever else the database refuses.
     """
     event = NewEvent.of({**values, "type": type, "payload": payload})
-    return converse(connection, _appending(connection, event, _patience(backpressure)))
+    appending = _appending(connection, event, _patience(backpressure))
+    if event.private is None:
+        return converse(connection, appending)
+    # Its keys and the event in one transaction, where the connection would make two of it.
+    if is_async(connection):
+        return _in_one_async(connection, appending)
+    with translated(), _atomic(_driver(connection)):
+        return converse(connection, appending)
 
 
 @overload
@@ -213,6 +220,12 @@ def _appending(
     rows = yield _APPEND, {**_parameters(event), "backpressure": patience}
     (appended,) = yield from events_of(connection, rows)
     return appended
+
+
+async def _in_one_async(connection: Any, appending: Generator[Any, Rows, Event]) -> Event:
+    with translated():
+        async with _atomic(await _driver_async(connection)):
+            return await converse(connection, appending)
 
 
 class _Counted(Iterable[NewEvent]):
