@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import appending, delivering, projecting
+from benchmarks import appending, delivering, projecting, sealing
 from benchmarks.figure import Figure, machine, show
 from benchmarks.ground import Ground
 
@@ -23,6 +23,7 @@ def main() -> int:
         "append": lambda g: appending.one_row_transactions(g, 10 / scale, turns),
         "bulk": lambda g: appending.bulk(g, 50_000 // scale, turns),
         "sequence": lambda g: appending.sequencing(g, 100_000 // scale, turns),
+        "seal": lambda g: sealing.sealing(g, 10 / scale, 100_000 // scale, turns),
         "no-op": lambda g: delivering.no_op(g, 50_000 // scale, turns),
         "batch": lambda g: delivering.batch(g, 50_000 // scale, turns),
         "effects": lambda g: delivering.effects(g, 5_000 // scale, turns),

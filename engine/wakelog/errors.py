@@ -136,6 +136,25 @@ class NothingToFork(WakelogError):
     sqlstate = "WL020"
 
 
+class LogDamaged(WakelogError):
+    """Something that had its position in the log is gone. See: wakelog verify."""
+
+    sqlstate = "WL016"
+
+
+class SubjectForgotten(WakelogError):
+    """Nothing personal can be written about a subject that was forgotten."""
+
+    sqlstate = "WL017"
+
+
+class UnknownSubject(WakelogError):
+    """Nothing personal was ever written about such a subject."""
+
+    exit_code = 4
+    sqlstate = "WL018"
+
+
 class DatabaseUnreachable(WakelogError):
     """No connection could be made."""
 
@@ -177,6 +196,7 @@ BY_SQLSTATE: dict[str, type[WakelogError]] = {
         VersionConflict, LeaseLost, UnknownAgent, AppendOnly, SequencerRefused, BadInput, UnknownWorker,
         CapacityReached, UnknownType, Unroutable, UnknownVersion, CheckpointMoved, UnknownProjection, ProjectionBehind,
         UnknownWorkflow, NothingToFork,
+        LogDamaged, SubjectForgotten, UnknownSubject,
     )
     if error.sqlstate
 }  # fmt: skip

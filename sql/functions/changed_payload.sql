@@ -1,4 +1,4 @@
--- A payload with some values replaced: {"customer.name": "Ada", "items.0.price": 3}. WL006 where there is no such place;
+-- A payload with some values replaced: {"customer.name": "Grace", "items.0.price": 3}. WL006 where there is no such place;
 -- a new name in an object that is there is one.
 create or replace function wakelog.changed_payload(p_payload jsonb, p_changes jsonb) returns jsonb
 language plpgsql immutable

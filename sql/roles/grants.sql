@@ -1,6 +1,6 @@
 -- What each role may do. wakelog_writer: insert events and nothing else, read included (seq, xid and
 -- recorded_at are not for it to say). wakelog_reader: look at everything. wakelog_worker: claim and finish
--- work, append, and look.
+-- work, append, and look. wakelog_keys, beside one of these: write and read what is personal.
 do $$
 declare
     v_function regprocedure;
@@ -31,6 +31,7 @@ begin
     if exists (select from pg_catalog.pg_roles where rolname = 'wakelog_reader') then
         grant usage on schema wakelog to wakelog_reader;
         grant select on all tables in schema wakelog to wakelog_reader;
+        revoke select on wakelog.subject_keys from wakelog_reader;
         grant execute on function
             wakelog.clock(), wakelog.lock_space(text), wakelog.without_position(integer), wakelog.position_at(timestamptz),
             wakelog.pattern_regex(text, text), wakelog.patterns_regex(text[], text),
@@ -52,6 +53,11 @@ begin
             wakelog.recorded_work(text, text[]), wakelog.unfinished_workflows(),
             wakelog.recent_workflows(bigint, bigint, integer[], bigint),
             wakelog.workflows(timestamptz, text, text, bigint, bigint)
+            to wakelog_reader;
+        -- Of seals and private fields.
+        grant execute on function
+            wakelog.merkle_root(bytea), wakelog.seal_hash(wakelog.seals), wakelog.is_restored(),
+            wakelog.keys_to_read(bigint[])
             to wakelog_reader;
     end if;
 
@@ -83,7 +89,7 @@ begin
             wakelog.record_step(text, bigint, bigint, integer, text, jsonb),
             wakelog.finished_steps(text, bigint),
             wakelog.sequence(), wakelog.is_restored(), wakelog.rebase(), wakelog.ring(), wakelog.reap_workers(),
-            wakelog.make_history_partitions(integer),
+            wakelog.make_history_partitions(integer), wakelog.seal(integer),
             wakelog.pause_agent(text), wakelog.resume_agent(text),
             wakelog.rewind_agent(text, bigint, boolean), wakelog.remove_agent(text),
             wakelog.retry_dead(text, bigint), wakelog.discard_dead(text, bigint)
@@ -109,6 +115,12 @@ begin
         grant execute on function
             wakelog.fork_workflow(text, uuid, bigint, timestamptz, jsonb, text[]), wakelog.begin_rehearsal()
             to wakelog_worker;
+    end if;
+
+    if exists (select from pg_catalog.pg_roles where rolname = 'wakelog_keys') then
+        grant usage on schema wakelog to wakelog_keys;
+        grant select on wakelog.subjects, wakelog.subject_keys to wakelog_keys;
+        grant execute on function wakelog.keys_to_write(text[]), wakelog.keys_to_read(bigint[]) to wakelog_keys;
     end if;
 end
 $$;
