@@ -226,6 +226,23 @@ def test_while_the_original_goes_on(connection: psycopg.Connection[Any]) -> None
     assert one(connection, count + " where e.correlation_id = %s", made) == 2
 
 
+def test_a_copy_has_the_copy_of_its_cause(connection: psycopg.Connection[Any]) -> None:
+    register(connection, "quick", "push")
+    register(connection, "slow", "push")
+    worker = start_worker(connection, "quick", "slow")
+    append(connection, "push", correlation_id="w")
+    sequence(connection)
+    claim(connection, "slow", worker)
+    claim(connection, "quick", worker)
+    connection.execute("""select wakelog.ack('quick', 1, %s, 1, '{"ok": true}')""", [worker])
+    sequence(connection)
+    made = fork(connection, "w", position=2)
+    sequence(connection)
+    push, answer = workflow_at(connection, made).events
+    assert (push.type, [work.agent for work in push.work]) == ("push", ["slow"])
+    assert (answer.type, answer.causation_id, answer.cause) == ("quick.completed", push.id, push.id)
+
+
 STEPS = Wakelog("steps")
 
 
