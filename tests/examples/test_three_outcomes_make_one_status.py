@@ -103,11 +103,16 @@ def test_an_outcome_that_comes_again_posts_nothing_more(ci_database: str, pipeli
 
 
 def test_a_fork_makes_a_status_of_its_own(ci_database: str, pipeline: Wakelog) -> None:
-    _push_with_outcomes(ci_database)
     only_status = Wakelog("ci")
     only_status.agents["status"] = pipeline.agents["status"]
     with LogUnderTest(ci_database) as log:
-        log.run_until_idle(only_status)
+        push = log.append("push", {"after": "abc123"})
+        for check in CHECKS:
+            log.append(
+                f"{check}.completed", {"conclusion": "success", "summary": "fine"}, source=check,
+                correlation_id=push.correlation_id, causation_id=push.id,
+            )  # fmt: skip
+            log.run_until_idle(only_status)
         (status,) = log.events("ci.status")
         last = next(e for e in log.events("*.completed") if e.id == status.causation_id)
         again = fork(log.connection, status.correlation_id, event=last.id, changes={"conclusion": "failure"})

@@ -1,6 +1,7 @@
 """A fork at any point does what lies after it again, and only that; the workflow it came from stays as it was."""
 
 from collections import Counter
+from random import Random
 from typing import Any
 
 import psycopg
@@ -118,14 +119,13 @@ def rows_of(connection: psycopg.Connection[Any], upto: int) -> list[tuple[str, s
     return found
 
 
-# What each agent did, its answer's position and transaction, and when: as the tables say it, not the functions.
+# What each agent did, when, and its answer's position: as the tables say it, not the functions.
 DONE = """
     select a.name, coalesce(e.payload ->> 'n', case a.name when 'plan' then 'order' when 'ship' then 'parcel'
                                                            else 'broken' end),
            h.finished_at,
            (select min(l2.position) from wakelog.events x join wakelog.log l2 on l2.seq = x.seq
-            where x.causation_id = e.id and x.source = a.name),
-           (select min(x.xid::text) from wakelog.events x where x.causation_id = e.id and x.source = a.name)
+            where x.causation_id = e.id and x.source = a.name)
     from wakelog.history h join wakelog.agents a on a.id = h.agent_id
     join wakelog.log l on l.position = h.position join wakelog.events e on e.seq = l.seq
     where coalesce(e.correlation_id, e.id::text) = %s
@@ -150,10 +150,12 @@ def test_at_every_event_of_a_workflow(log: LogUnderTest, order: Event) -> None:
     assert effects(connection, whole) == all_effects
 
     for made, (position, _, xid, at) in zip(forks, points, strict=True):
+        # What was committed together was there together.
+        reached = max(position for position, _, committed_in, _ in points if committed_in == xid)
         before = {
             (agent, fact)
-            for agent, fact, finished_at, answer, answered_in in done
-            if (finished_at <= at if answer is None else answer < position or answered_in == xid)
+            for agent, fact, finished_at, answer in done
+            if (finished_at <= at if answer is None else answer <= reached)
         }
         assert contents(connection, made) == everything, f"forked at {position}"
         assert set(effects(connection, made).values()) <= {1}
@@ -224,6 +226,23 @@ def test_while_the_original_goes_on(connection: psycopg.Connection[Any]) -> None
     count = "select count(*) from wakelog.history h join wakelog.log_events e using (position)"
     assert one(connection, count + " where e.correlation_id = 'w'") == 2
     assert one(connection, count + " where e.correlation_id = %s", made) == 2
+
+
+def test_a_copy_has_the_copy_of_its_cause(connection: psycopg.Connection[Any]) -> None:
+    register(connection, "quick", "push")
+    register(connection, "slow", "push")
+    worker = start_worker(connection, "quick", "slow")
+    append(connection, "push", correlation_id="w")
+    sequence(connection)
+    claim(connection, "slow", worker)
+    claim(connection, "quick", worker)
+    connection.execute("""select wakelog.ack('quick', 1, %s, 1, '{"ok": true}')""", [worker])
+    sequence(connection)
+    made = fork(connection, "w", position=2)
+    sequence(connection)
+    push, answer = workflow_at(connection, made).events
+    assert (push.type, [work.agent for work in push.work]) == ("push", ["slow"])
+    assert (answer.type, answer.causation_id, answer.cause) == ("quick.completed", push.id, push.id)
 
 
 STEPS = Wakelog("steps")
@@ -365,3 +384,25 @@ def test_what_cannot_be_forked_is_said(connection: psycopg.Connection[Any]) -> N
         fork(connection, "w", at=one(connection, "select clock_timestamp()"), changes={"n": 1})
     assert one(connection, "select count(*) from wakelog.forks") == 0
     assert one(connection, "select count(*) from wakelog.events") == 6
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(8))
+def test_forks_of_forks_at_random(log: LogUnderTest, order: Event, seed: int) -> None:
+    connection, chance = log.connection, Random(seed)
+    everything, lines = contents(connection, order.correlation_id), [order.correlation_id]
+    for _ in range(5):
+        before = [effects(connection, line) for line in lines]
+        forks: list[str] = []
+        for _ in range(8):
+            parent = chance.choice(lines)
+            point = chance.choice(workflow_at(connection, parent).events)
+            forks.append(fork(connection, parent, event=point.id))
+        log.run_until_idle(app)
+        assert [effects(connection, line) for line in lines] == before
+        for made in forks:
+            assert contents(connection, made) == everything
+            assert set(effects(connection, made).values()) <= {1}
+            works = [work.state for event in workflow_at(connection, made).events for work in event.work]
+            assert set(works) <= {"finished", "failed"}
+        lines += forks

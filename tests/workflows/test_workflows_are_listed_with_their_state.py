@@ -114,6 +114,6 @@ def test_no_more_is_read_than_it_takes(connection: psycopg.Connection[Any]) -> N
     everything: int = one(connection, "select relpages from pg_class where oid = 'wakelog.events'::regclass")
     assert everything > 1000
     pages("p_limit => 1")  # the catalogue
-    assert pages("p_limit => 10") < 40000
-    assert pages("p_state => 'failed'") < 5000
+    assert pages("p_limit => 10") < 15000  # to list them all: 380,000
+    assert pages("p_state => 'failed'") < 1000
     assert len(workflows(connection, state="failed")) == 1
