@@ -6,21 +6,19 @@ import psycopg
 
 
 def fill(connection: psycopg.Connection[Any], count: int) -> None:
-    """Events with something in every column, each with its position."""
-    connection.execute(
-        """insert into wakelog.events (type, source, stream, payload, metadata, correlation_id, causation_id,
-                                       idempotency_key, schema_version, deliver_after)
-           select 'order.' || case n %% 2 when 0 then 'paid' else 'placed' end, 'shop', 'order-' || n %% 3,
-                  jsonb_build_object('n', n, 'amount', n * 1.10, 'text', E'é\\u2028"\\\\'), '{"by": "api"}',
-                  'corr-' || n, wakelog.uuid7(), 'key-' || n, 2,
-                  case n %% 4 when 0 then now() + interval '1 hour' end
-           from generate_series(1, %s) n""",
-        [count],
-    )
-    connection.execute("select wakelog.sequence()")
-
-
-SEQ = "(select seq from wakelog.log where position = %(position)s)"
+    """Events with something in every column, each with its position, placed in the log at several times."""
+    for first in range(1, count + 1, 13):
+        connection.execute(
+            """insert into wakelog.events (type, source, stream, payload, metadata, correlation_id, causation_id,
+                                           idempotency_key, schema_version, deliver_after)
+               select 'order.' || case n %% 2 when 0 then 'paid' else 'placed' end, 'shop', 'order-' || n %% 3,
+                      jsonb_build_object('n', n, 'amount', n * 1.10, 'text', E'é\\u2028"\\\\'), '{"by": "api"}',
+                      'corr-' || n, wakelog.uuid7(), 'key-' || n, 2,
+                      case n %% 4 when 0 then now() + interval '1 hour' end
+               from generate_series(%s::integer, %s::integer) n""",
+            [first, min(first + 12, count)],
+        )
+        connection.execute("select wakelog.sequence()")
 
 
 def change_payload(superuser: psycopg.Connection[Any], position: int) -> None:

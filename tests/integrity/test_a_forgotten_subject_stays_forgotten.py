@@ -365,7 +365,7 @@ def test_who_was_granted_keys_writes_and_reads_and_does_not_forget(
 
 
 def test_an_envelope_opens_only_in_its_event_and_its_place(connection: Connection) -> None:
-    append_ada(connection)
+    ada = append_ada(connection)
     stored = value(connection, "select payload from wakelog.events")
     moved = {"name": stored["address"]["street"], "address": {"street": stored["name"]}}
     box = bytearray(base64.b64decode(stored["name"]["$private"]["box"]))
@@ -376,6 +376,10 @@ def test_an_envelope_opens_only_in_its_event_and_its_place(connection: Connectio
     assert payloads(connection) == [
         ADA, stored, moved, {"name": other}, {"name": {"$private": {"key": 1, "box": "?"}}},
     ]  # fmt: skip
+    # To another place of its own event, by a superuser.
+    connection.execute("set session_replication_role = replica")
+    connection.execute("update wakelog.events set payload = %s where id = %s", [Jsonb(moved), ada.id])
+    assert payloads(connection)[0] == moved
 
 
 @pytest.mark.parametrize(
