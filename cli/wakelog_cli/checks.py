@@ -53,14 +53,29 @@ def server(connection: "Connection[Any]") -> Iterator[Finding]:
 
 def schema(connection: "Connection[Any]") -> Iterator[Finding]:
     """Whether the schema is the one this code expects."""
+    from wakelog.postgres.roles import roles_status
     from wakelog.postgres.schema import schema_status
 
     found = schema_status(connection)
     match found.state:
+        case "current" if idle := roles_status(connection).without_rights:
+            yield Finding(
+                "schema",
+                "warn",
+                f"current ({found.current}), but {', '.join(idle)} came later and may do nothing",
+                "wakelog db upgrade",
+            )
         case "current":
             yield Finding("schema", "ok", f"current ({found.current})")
         case "absent":
             yield Finding("schema", "fail", "there is none in this database", "wakelog db upgrade")
+        case _ if found.current == found.head:
+            yield Finding(
+                "schema",
+                "warn",
+                f"current ({found.current}), with the functions of another build (Wakelog {found.installed_by})",
+                "while a deployment lasts, nothing; else, by the newer one: wakelog db upgrade",
+            )
         case "old":
             yield Finding(
                 "schema", "fail", f"older than this Wakelog ({found.current})", "wakelog db upgrade"
