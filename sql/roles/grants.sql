@@ -32,7 +32,8 @@ begin
         grant usage on schema wakelog to wakelog_reader;
         grant select on all tables in schema wakelog to wakelog_reader;
         grant execute on function
-            wakelog.clock(), wakelog.lock_space(text), wakelog.without_position(integer), wakelog.position_at(timestamptz),
+            wakelog.clock(), wakelog.clock_offset(), wakelog.lock_space(text), wakelog.without_position(integer),
+            wakelog.position_at(timestamptz),
             wakelog.pattern_regex(text, text), wakelog.patterns_regex(text[], text),
             wakelog.behind(wakelog.agents, bigint, bigint),
             wakelog.oldest_waiting(wakelog.agents, bigint, bigint),
