@@ -113,8 +113,8 @@ def listening(connection: "Connection[Any]") -> Iterator[Finding]:
 
 def doorkeeper(connection: "Connection[Any]") -> Iterator[Finding]:
     """Whether somebody sequences and wakes, and whether it keeps up."""
-    (horizon,) = rows(connection, "select doorkeeper_pid from wakelog.horizon")
     late = _left_unsequenced(connection)
+    (horizon,) = rows(connection, "select doorkeeper_pid, sequencer_pid, sequencer_age from wakelog.horizon")
     workers: int = value(connection, "select count(*) from wakelog.workers where alive")
     if horizon["doorkeeper_pid"] is not None:
         yield Finding("doorkeeper", "ok", f"in office, backend {horizon['doorkeeper_pid']}")
@@ -134,6 +134,15 @@ def doorkeeper(connection: "Connection[Any]") -> Iterator[Finding]:
         )
     if not late:
         yield Finding("sequencer", "ok", "every event has its position")
+    elif horizon["sequencer_pid"] not in (None, horizon["doorkeeper_pid"]):
+        # A transaction that registers an agent, and has not ended.
+        yield Finding(
+            "sequencer",
+            "fail",
+            f"{counted(late, 'event')} without a position: backend {horizon['sequencer_pid']} has held the sequencer's "
+            f"lock for {in_words(horizon['sequencer_age'] or timedelta(0))}",
+            f"end its transaction: select pg_terminate_backend({horizon['sequencer_pid']})",
+        )
     elif horizon["doorkeeper_pid"] is not None:
         yield Finding(
             "sequencer",

@@ -48,6 +48,16 @@ class TestOnSafeDisks:
         assert checks["types"]["state"] == "warn"
         assert "psuh" in checks["types"]["found"]
 
+    def test_who_keeps_the_sequencer_from_its_work(self, wakelog: Wakelog, database: str) -> None:
+        with psycopg.connect(database) as registering:
+            registering.execute("select wakelog.register_agent('tests', '{\"types\": [\"push\"]}')")
+            wakelog("append", "push")
+            pid = registering.info.backend_pid
+            checks = {check["check"]: check for check in wakelog("doctor", "--json").json["checks"]}
+            assert checks["sequencer"]["state"] == "fail"
+            assert f"backend {pid} has held" in checks["sequencer"]["found"]
+            assert str(pid) in checks["sequencer"]["do"]
+
     def test_people_get_a_table(self, wakelog: Wakelog) -> None:
         words = wakelog("doctor").out
         assert words.rstrip().endswith("0 failed, 1 warning")
