@@ -56,14 +56,29 @@ def server(connection: "Connection[Any]") -> Iterator[Finding]:
 
 def schema(connection: "Connection[Any]") -> Iterator[Finding]:
     """Whether the schema is the one this code expects."""
+    from wakelog.postgres.roles import roles_status
     from wakelog.postgres.schema import schema_status
 
     found = schema_status(connection)
     match found.state:
+        case "current" if idle := roles_status(connection).without_rights:
+            yield Finding(
+                "schema",
+                "warn",
+                f"current ({found.current}), but {', '.join(idle)} came later and may do nothing",
+                "wakelog db upgrade",
+            )
         case "current":
             yield Finding("schema", "ok", f"current ({found.current})")
         case "absent":
             yield Finding("schema", "fail", "there is none in this database", "wakelog db upgrade")
+        case _ if found.current == found.head:
+            yield Finding(
+                "schema",
+                "warn",
+                f"current ({found.current}), with the functions of another build (Wakelog {found.installed_by})",
+                "while a deployment lasts, nothing; else, by the newer one: wakelog db upgrade",
+            )
         case "old":
             yield Finding(
                 "schema", "fail", f"older than this Wakelog ({found.current})", "wakelog db upgrade"
@@ -101,8 +116,8 @@ def listening(connection: "Connection[Any]") -> Iterator[Finding]:
 
 def doorkeeper(connection: "Connection[Any]") -> Iterator[Finding]:
     """Whether somebody sequences and wakes, and whether it keeps up."""
-    (horizon,) = rows(connection, "select doorkeeper_pid from wakelog.horizon")
     late = _left_unsequenced(connection)
+    (horizon,) = rows(connection, "select doorkeeper_pid, sequencer_pid, sequencer_age from wakelog.horizon")
     workers: int = value(connection, "select count(*) from wakelog.workers where alive")
     if horizon["doorkeeper_pid"] is not None:
         yield Finding("doorkeeper", "ok", f"in office, backend {horizon['doorkeeper_pid']}")
@@ -122,6 +137,15 @@ def doorkeeper(connection: "Connection[Any]") -> Iterator[Finding]:
         )
     if not late:
         yield Finding("sequencer", "ok", "every event has its position")
+    elif horizon["sequencer_pid"] not in (None, horizon["doorkeeper_pid"]):
+        # A transaction that registers an agent, and has not ended.
+        yield Finding(
+            "sequencer",
+            "fail",
+            f"{counted(late, 'event')} without a position: backend {horizon['sequencer_pid']} has held the sequencer's "
+            f"lock for {in_words(horizon['sequencer_age'] or timedelta(0))}",
+            f"end its transaction: select pg_terminate_backend({horizon['sequencer_pid']})",
+        )
     elif horizon["doorkeeper_pid"] is not None:
         yield Finding(
             "sequencer",

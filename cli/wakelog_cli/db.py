@@ -32,15 +32,29 @@ def upgrade(database: str | None, as_json: bool) -> None:
 
     Example: wakelog db upgrade --database postgresql://me@localhost/app
     """
+    from wakelog.postgres.roles import roles_status
     from wakelog.postgres.schema import status, upgrade
 
     url = find_url(database)
     before = status(url)
+    with connected(url, schema=False) as connection:
+        lacking = roles_status(connection)
     after = upgrade(url)
+    with connected(url, schema=False) as connection:
+        left = roles_status(connection)
+    entitled = sorted({*lacking.missing, *lacking.without_rights} - {*left.missing, *left.without_rights})
     if as_json:
         say_json(
-            {"before": before.current, "current": after.current, "head": after.head, "state": after.state}
+            {
+                "before": before.current,
+                "current": after.current,
+                "head": after.head,
+                "state": after.state,
+                "roles_given_their_rights": entitled,
+            }
         )
+    elif before.state == "current" and entitled:
+        say(f"The schema is current already: {after.current}; given their rights: {', '.join(entitled)}")
     elif before.state == "current":
         say(f"The schema is current already: {after.current}")
     else:
@@ -55,9 +69,12 @@ def status_(database: str | None, as_json: bool) -> None:
 
     Example: wakelog db status
     """
-    from wakelog.postgres.schema import status
+    from wakelog.postgres.roles import roles_status
+    from wakelog.postgres.schema import schema_status
 
-    found = status(find_url(database))
+    with connected(database, schema=False) as connection:
+        found = schema_status(connection)
+        roles = roles_status(connection)
     if as_json:
         say_json(
             {
@@ -66,10 +83,16 @@ def status_(database: str | None, as_json: bool) -> None:
                 "head": found.head,
                 "functions_current": found.functions_current,
                 "installed_by": found.installed_by,
+                "roles_missing": roles.missing,
+                "roles_without_rights": roles.without_rights,
             }
         )
     else:
         say(_said(found))
+        if found.state == "current" and roles.without_rights:
+            say(
+                f"Made since then, and without rights: {', '.join(roles.without_rights)}. Next: wakelog db upgrade"
+            )
     if found.state != "current":
         click.get_current_context().exit(ExitCode.NO_DATABASE)
 

@@ -63,7 +63,7 @@ def _examine(url: str) -> Iterator[Finding]:
             yield from _checked(check, connection)
         state = list(_checked(schema, connection))
         yield from state
-        if all(finding.state == "ok" for finding in state):
+        if all(finding.state != "fail" for finding in state):
             for check in WITH_THE_SCHEMA:
                 yield from _checked(check, connection)
 

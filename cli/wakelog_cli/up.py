@@ -43,7 +43,7 @@ def up(
     """
     from wakelog.postgres.connect import safe_url
     from wakelog.postgres.embedded import EmbeddedPostgres
-    from wakelog.postgres.schema import upgrade
+    from wakelog.postgres.schema import status, upgrade
 
     with contextlib.ExitStack() as stack:
         # SIGTERM is as good as Ctrl-C, from here until the workers take it over.
@@ -58,7 +58,10 @@ def up(
             url = shown = stack.enter_context(private).url
             where = private.folder
             stack.callback(_say_stopping, as_json)
-        schema = upgrade(url)
+        schema = status(url)
+        # Functions of a newer Wakelog, with the same tables, serve this one as well: they are left as they are.
+        if schema.state != "newer" or schema.current != schema.head:
+            schema = upgrade(url)
         if as_json:
             say_json({"event": "up", "url": shown, "folder": where and str(where), "schema": schema.current})
         else:

@@ -209,6 +209,11 @@ def translate(error: psycopg.Error) -> WakelogError | None:
         return found(error.diag.message_primary or str(error), hint=error.diag.message_hint)
     if isinstance(error, pg.UniqueViolation) and error.diag.constraint_name == "events_one_per_version":
         return VersionConflict(f"the version is taken: {error.diag.message_detail}")
+    if isinstance(error, pg.UndefinedFunction) and " wakelog." in (error.diag.message_primary or ""):
+        return SchemaMismatch(
+            f"the database does not have the functions this Wakelog expects ({error.diag.message_primary})",
+            hint="Run: wakelog db upgrade",
+        )
     if isinstance(error, pg.CheckViolation) and (error.diag.schema_name or "") == "wakelog":
         return BadInput(f"{error.diag.message_primary}")
     return None

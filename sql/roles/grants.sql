@@ -1,6 +1,7 @@
 -- What each role may do. wakelog_writer: insert events and nothing else, read included (seq, xid and
 -- recorded_at are not for it to say). wakelog_reader: look at everything. wakelog_worker: claim and finish
--- work, append, and look. wakelog_keys, beside one of these: write and read what is personal.
+-- work, append, and look. wakelog_keys, beside one of these: write and read what is personal. Rights are taken away and
+-- given anew, so that every database has them in one order.
 do $$
 declare
     v_function regprocedure;
@@ -16,6 +17,7 @@ begin
     grant select on sequence wakelog.guarded to public;
 
     if exists (select from pg_catalog.pg_roles where rolname = 'wakelog_writer') then
+        revoke all on all routines in schema wakelog from wakelog_writer;
         grant usage on schema wakelog to wakelog_writer;
         grant insert (id, type, source, stream, version, payload, metadata, correlation_id, causation_id,
                       idempotency_key, schema_version, occurred_at, deliver_after)
@@ -29,11 +31,13 @@ begin
     end if;
 
     if exists (select from pg_catalog.pg_roles where rolname = 'wakelog_reader') then
+        revoke all on all routines in schema wakelog from wakelog_reader;
         grant usage on schema wakelog to wakelog_reader;
         grant select on all tables in schema wakelog to wakelog_reader;
         revoke select on wakelog.subject_keys from wakelog_reader;
         grant execute on function
-            wakelog.clock(), wakelog.lock_space(text), wakelog.without_position(integer), wakelog.position_at(timestamptz),
+            wakelog.clock(), wakelog.clock_offset(), wakelog.lock_space(text), wakelog.without_position(integer),
+            wakelog.position_at(timestamptz),
             wakelog.pattern_regex(text, text), wakelog.patterns_regex(text[], text),
             wakelog.behind(wakelog.agents, bigint, bigint),
             wakelog.oldest_waiting(wakelog.agents, bigint, bigint),
@@ -62,6 +66,7 @@ begin
     end if;
 
     if exists (select from pg_catalog.pg_roles where rolname = 'wakelog_worker') then
+        revoke all on all routines in schema wakelog from wakelog_worker;
         -- Roles made by another account are that one's to grant.
         begin
             if not pg_catalog.pg_has_role('wakelog_worker', 'wakelog_writer', 'member')
@@ -118,6 +123,7 @@ begin
     end if;
 
     if exists (select from pg_catalog.pg_roles where rolname = 'wakelog_keys') then
+        revoke all on all routines in schema wakelog from wakelog_keys;
         grant usage on schema wakelog to wakelog_keys;
         grant select on wakelog.subjects, wakelog.subject_keys to wakelog_keys;
         grant execute on function wakelog.keys_to_write(text[]), wakelog.keys_to_read(bigint[]) to wakelog_keys;

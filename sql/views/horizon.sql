@@ -1,4 +1,6 @@
--- What may hold things up: how far the log reaches, who keeps the doors, and the oldest open transactions.
+-- What may hold things up: how far the log reaches, who keeps the doors, who has the sequencer's lock (a run of the
+-- sequencer for milliseconds; a transaction that registers an agent until its end, and no event gets its position
+-- meanwhile), and the oldest open transactions.
 -- An open transaction delays no one's events but its own; it does keep vacuum from cleaning up.
 create or replace view wakelog.horizon as
 select s.head,
@@ -7,6 +9,8 @@ select s.head,
         where l.locktype = 'advisory' and l.granted
           and l.database = (select d.oid from pg_catalog.pg_database d where d.datname = current_database())
           and l.classid::integer = wakelog.lock_space('doorkeeper')) as doorkeeper_pid,
+       q.pid as sequencer_pid,
+       clock_timestamp() - q.xact_start as sequencer_age,
        t.pid as oldest_transaction_pid,
        clock_timestamp() - t.xact_start as oldest_transaction_age,
        t.state as oldest_transaction_state,
@@ -17,6 +21,13 @@ select s.head,
           and l.database = (select d.oid from pg_catalog.pg_database d where d.datname = current_database())
           and l.classid::integer = wakelog.lock_space('beacon')) as oldest_append_age
 from wakelog.sequencer s
+left join (
+    select l.pid, a.xact_start
+    from pg_catalog.pg_locks l left join pg_catalog.pg_stat_activity a on a.pid = l.pid
+    where l.locktype = 'advisory' and l.granted
+      and l.database = (select d.oid from pg_catalog.pg_database d where d.datname = current_database())
+      and l.classid::integer = wakelog.lock_space('sequencer')
+) q on true
 left join lateral (
     select a.* from pg_catalog.pg_stat_activity a
     where a.datname = current_database() and a.xact_start is not null and a.pid <> pg_backend_pid()

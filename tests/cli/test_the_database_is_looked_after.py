@@ -23,6 +23,33 @@ def test_an_empty_database_becomes_a_log(bare: Wakelog, empty_database: str) -> 
     assert bare("append", "push", *to).code == 0
 
 
+def test_functions_of_another_build_are_said_and_replaced(wakelog: Wakelog, connection: Connection) -> None:
+    connection.execute("comment on schema wakelog is 'Wakelog 0.0.1, functions 0123456789abcdef'")
+    status = wakelog("db", "status")
+    assert status.code == 3
+    assert "the functions are those of Wakelog 0.0.1" in status.out
+    assert wakelog("db", "status", "--json").json["functions_current"] is False
+    doctor = {check["check"]: check for check in wakelog("doctor", "--json").json["checks"]}
+    assert doctor["schema"]["state"] == "warn"
+    assert "workers" in doctor  # looks at the rest all the same
+    assert wakelog("append", "push").code == 0
+    assert wakelog("db", "upgrade").out.startswith("The schema is at ")
+    assert wakelog("db", "status").code == 0
+
+
+def test_roles_that_came_later_are_given_their_rights(wakelog: Wakelog, connection: Connection) -> None:
+    # As if it had been made later: none of its rights is left.
+    connection.execute("drop owned by wakelog_reader")
+    status = wakelog("db", "status")
+    assert status.code == 0
+    assert "without rights: wakelog_reader. Next: wakelog db upgrade" in status.out
+    doctor = {check["check"]: check for check in wakelog("doctor", "--json").json["checks"]}
+    assert (doctor["schema"]["state"], doctor["schema"]["do"]) == ("warn", "wakelog db upgrade")
+    assert wakelog("db", "upgrade").out.endswith("given their rights: wakelog_reader\n")
+    assert wakelog("db", "status", "--json").json["roles_without_rights"] == []
+    assert wakelog("db", "upgrade", "--json").json["roles_given_their_rights"] == []
+
+
 def test_the_sql_makes_the_same(bare: Wakelog, empty_database: str) -> None:
     text = bare("db", "sql").out
     assert bare("db", "sql", "--json").json == {"sql": text}

@@ -14,6 +14,7 @@ from tests.schema.dumps import dump
 from wakelog.errors import SchemaMismatch, WakelogError
 from wakelog.postgres import migration
 from wakelog.postgres.binaries import Binaries
+from wakelog.postgres.roles import roles_status
 from wakelog.postgres.schema import UPGRADE_LOCK, require_current, status, upgrade
 from wakelog.testing import ThrowawayPostgres
 
@@ -33,6 +34,11 @@ def forget_the_functions(url: str, installed_by: str = "0.0.1") -> None:
     change(url, f"comment on schema wakelog is 'Wakelog {installed_by}, functions 0123456789abcdef'")
 
 
+RIGHTS = """
+select p.oid::regprocedure::text, g.rolname from pg_proc p cross join lateral aclexplode(p.proacl) a
+join pg_roles g on g.oid = a.grantee where p.pronamespace = 'wakelog'::regnamespace and g.rolname like 'wakelog%'
+order by 1, 2
+"""
 FUNCTIONS = "select max(xmin::text::bigint) from pg_proc where pronamespace = 'wakelog'::regnamespace"
 
 
@@ -51,8 +57,8 @@ def test_functions_of_another_day_are_replaced(binaries: Binaries, database: str
     change(database, "drop view wakelog.lag; create view wakelog.lag as select 1 as one, 2 as two")
     forget_the_functions(database)
     assert status(database).state == "old"
-    with psycopg.connect(database) as connection, pytest.raises(SchemaMismatch, match=r"Wakelog 0\.0\.1"):
-        require_current(connection)
+    with psycopg.connect(database) as connection:
+        assert not require_current(connection).functions_current  # no reason to refuse a worker
     assert upgrade(database).state == "current"
     assert dump(binaries, database) == expected
 
@@ -115,6 +121,8 @@ def test_newer_functions_are_left_alone(database: str) -> None:
     assert status(database).state == "newer"
     with pytest.raises(SchemaMismatch, match="Install Wakelog 99"):
         upgrade(database)
+    with psycopg.connect(database) as connection:
+        assert require_current(connection).state == "newer"
 
 
 def test_an_upgrade_that_fails_leaves_nothing(binaries: Binaries, empty_database: str) -> None:
@@ -136,6 +144,27 @@ def test_appends_do_not_wait_for_an_upgrade_that_waits(
             upgrade(database)
     assert status(database).state == "old"
     assert upgrade(database).state == "current"
+
+
+def test_roles_that_come_later_get_their_rights(crashable_server: ThrowawayPostgres) -> None:
+    """A server of its own, for roles belong to all databases of a cluster."""
+    url = crashable_server.url()
+    with psycopg.connect(url, autocommit=True) as connection:
+        rights = connection.execute(RIGHTS).fetchall()
+        assert {role for _, role in rights} == {"wakelog_writer", "wakelog_reader", "wakelog_worker", "wakelog_keys"}
+        for role in ("wakelog_reader", "wakelog_worker"):
+            connection.execute(sql.SQL("drop owned by {0}; drop role {0}").format(sql.Identifier(role)))
+        connection.execute("create role wakelog_worker")
+        assert status(url).state == "current"
+        found = roles_status(connection)
+        assert (found.missing, found.without_rights) == (("wakelog_reader",), ("wakelog_worker",))
+
+        assert upgrade(url).state == "current"
+        found = roles_status(connection)
+        assert (found.missing, found.without_rights) == ((), ())
+        assert connection.execute(RIGHTS).fetchall() == rights
+        connection.execute("set role wakelog_worker")
+        connection.execute("select * from wakelog.lag")  # as a member of wakelog_reader
 
 
 def test_whoever_owns_the_database_may_upgrade_it(server: ThrowawayPostgres, database: str) -> None:

@@ -80,6 +80,19 @@ def test_the_horizon_shows_the_longest_transaction_and_the_longest_append(
     assert one(connection, "select head from wakelog.horizon") == 1
 
 
+def test_the_horizon_shows_who_keeps_the_sequencer_from_its_work(
+    connection: Connection[Any], database: str
+) -> None:
+    shown = "select sequencer_pid, sequencer_age > interval '0' from wakelog.horizon"
+    append(connection, "push")
+    with psycopg.connect(database) as registering:
+        register(registering, "tests", "push")
+        assert one(connection, "select wakelog.sequence()") is None
+        assert connection.execute(shown).fetchall() == [(registering.info.backend_pid, True)]
+        registering.commit()
+        assert connection.execute(shown).fetchall() == [(None, None)]
+
+
 def test_a_worker_is_alive_as_long_as_its_session_and_stays_on_the_list_until_reaped(
     connection: Connection[Any], database: str
 ) -> None:

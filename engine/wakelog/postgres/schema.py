@@ -19,7 +19,6 @@ from wakelog.postgres.sources import (
     fingerprint,
     migrations_folder,
     replaceable_sql,
-    replaceable_views,
     sql_folder,
     tables_sql,
 )
@@ -91,7 +90,8 @@ def install(connection: psycopg.Connection[Any]) -> None:
 def upgrade(url: str, revision: str = "head") -> SchemaStatus:
     """Bring a database to today's schema, or up to a revision, in one transaction; return what it then is.
 
-    Does nothing to one that is current; replaces functions that are not today's. Two upgrades at once take turns.
+    Replaces functions that are not today's, where they are not a newer Wakelog's. Does nothing to one that is current,
+    but for roles that are missing or have no rights. Two upgrades at once take turns.
 
     Raises `SchemaMismatch` for a database that is newer than this code, `DatabaseUnreachable`, and `WakelogError`
     when an open transaction holds a table for more than 10 seconds; each leaves the database as it was.
@@ -147,19 +147,21 @@ def schema_status(connection: psycopg.Connection[Any]) -> SchemaStatus:
     return _compare(current, *(installed.groups() if installed else (None, None)))
 
 
-def require_current(connection: psycopg.Connection[Any]) -> None:
-    """Raise `SchemaMismatch`, with the next command to type, unless the schema is the one this code expects."""
+def require_current(connection: psycopg.Connection[Any]) -> SchemaStatus:
+    """Raise `SchemaMismatch`, with the next command to type, unless the tables are those this code expects.
+
+    Functions of another build are no reason, since they serve workers of more than one: during a deployment a worker
+    starts before or after the upgrade. What was found is returned; `functions_current` tells.
+    """
     found = schema_status(connection)
-    if found.state == "current":
-        return
+    if found.current == found.head:
+        return found
     if found.state == "newer":
         raise newer(found)
     if found.state == "absent":
         message = "expected a database with Wakelog's schema, found one without"
-    elif found.current != found.head:
-        message = f"expected the schema at revision {found.head}, found {found.current}"
     else:
-        message = f"expected today's functions, found those of Wakelog {found.installed_by}"
+        message = f"expected the schema at revision {found.head}, found {found.current}"
     raise SchemaMismatch(message, hint="Run: wakelog db upgrade", expected=found.head, found=found.current)
 
 
@@ -180,15 +182,6 @@ def head_revision() -> str:
     head = _scripts().get_current_head()
     assert head is not None
     return head
-
-
-def drop_views_sql() -> str:
-    """Remove the views, last made first: `create or replace` could neither drop nor retype their columns."""
-    statements = [
-        sql.SQL("drop view if exists wakelog.{};\n").format(sql.Identifier(name))
-        for name in reversed(replaceable_views())
-    ]
-    return sql.Composed(statements).as_string(None)
 
 
 def replay_sql() -> str:
@@ -245,6 +238,6 @@ def _patience() -> Generator[None]:
     except psycopg.errors.LockNotAvailable as error:
         raise WakelogError(
             "the upgrade waited 10 seconds for an open transaction, then let go so that appends need not wait: "
-            f"{error.diag.context or error}",
+            f"{error.diag.message_primary or error}",
             hint="Find it with: select * from wakelog.horizon; end it, or try again in a quiet moment.",
         ) from None

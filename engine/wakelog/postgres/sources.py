@@ -28,6 +28,16 @@ def replaceable_sql() -> str:
     return _text(_order()[1])
 
 
+def roles_sql() -> str:
+    """Makes those of the roles that are missing, where that is allowed."""
+    return _text(["roles/roles.sql"])
+
+
+def grants_sql() -> str:
+    """What each role may do; part of the replaceable half."""
+    return _text(["roles/grants.sql"])
+
+
 def replaceable_views() -> list[str]:
     """The names of the views among them, in the order in which they are made."""
     return [Path(name).stem for name in _order()[1] if name.startswith("views/")]

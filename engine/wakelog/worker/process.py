@@ -55,6 +55,8 @@ LAST_WORDS = 10.0
 """Seconds a worker that ends tries to reach the database."""
 PROMPTLY = 0.04
 """Seconds from the claim in which work of an agent with a rate must start; the claim counts on 0.05."""
+BUSY = 0.1
+"""Seconds after which a worker looks again that could not, since somebody holds a table it needs."""
 REST = 5.0
 """Seconds for which an agent is left alone when claiming for it fails."""
 REPLACE = 75
@@ -193,27 +195,37 @@ class Shift:
     async def _look_and_sleep(self) -> None:
         names: list[str] | None = None
         while not self.worker.stopping.is_set():
-            room = self._room()
-            if room <= 0:
-                self.held.eased.clear()
-                await self._wait(self.held.eased, POLL)
-                continue
-            self.held.made_room = False
-            if await self._look(names, room) or self.worker.stopping.is_set():
+            try:
+                names = await self._look_or_sleep(names)
+            except psycopg.errors.LockNotAvailable as held:
+                # As by an upgrade, for a moment: nothing in hand is lost by it.
+                log.info("looking again in %.1f s: %s", BUSY, one_line(held))
                 names = None
-                continue
-            names = None
-            await asyncio.sleep(0)  # what was found begins before the database is told of sleep
-            room = max(1, self._room())
-            await self.session.fall_asleep(room)
-            self.asleep = True
-            before = len(self.held)
-            more = await self._look(None, room)
-            if not more and len(self.held) <= before:
-                names = await self._left() or await self._sleep()
-            if self.asleep:
-                self.asleep = False
-                await self.session.wake_up()
+                await self._wait(self.worker.stopping, BUSY)
+
+    async def _look_or_sleep(self, names: list[str] | None) -> list[str] | None:
+        """Look once, for these agents where some were rung for, and sleep if there is nothing; the agents rung for."""
+        room = self._room()
+        if room <= 0:
+            self.held.eased.clear()
+            await self._wait(self.held.eased, POLL)
+            return names
+        self.held.made_room = False
+        if await self._look(names, room) or self.worker.stopping.is_set():
+            return None
+        await asyncio.sleep(0)  # what was found begins before the database is told of sleep
+        room = max(1, self._room())
+        await self.session.fall_asleep(room)
+        self.asleep = True
+        before = len(self.held)
+        more = await self._look(None, room)
+        rung: list[str] | None = None
+        if not more and len(self.held) <= before:
+            rung = await self._left() or await self._sleep()
+        if self.asleep:
+            self.asleep = False
+            await self.session.wake_up()
+        return rung
 
     async def _left(self) -> list[str] | None:
         """The agents for which there is more to look through than one claim does; a moment's pause if so."""

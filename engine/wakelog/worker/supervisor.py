@@ -136,8 +136,13 @@ class Supervisor:
 
     def _check_database(self) -> None:
         with connect(self.url, application_name="wakelog supervisor") as connection:
-            require_current(connection)
+            found = require_current(connection)
             probe = probe_listen(connection)
+        if not found.functions_current:
+            log.warning(
+                "the database has the functions of another build (Wakelog %s); going on with them. Bring them up to "
+                "date: wakelog db upgrade", found.installed_by,
+            )  # fmt: skip
         self.listening = probe.works and not probe.pooled
         if not self.listening:
             log.warning("LISTEN does not work here (%s); polling instead", probe.detail)
