@@ -69,7 +69,7 @@ def fold_build(
         Progress("folding", "positions", max(upto - build.position, 0)) as progress,
     ):
         if parts > 1:
-            _fold_in_parts(connection, url, build, app, parts, upto, progress, interruption)
+            _fold_in_parts(connection, url, build, definition, app, parts, upto, progress, interruption)
         with closing(open_projection_connection(url, build.projection)) as own:
             folding = Folding(own, build.build, definition, aim=AIM_OF_A_REBUILD)
             served, step = False, None
@@ -86,8 +86,9 @@ def fold_build(
     return Folded(step.upto, progress.count, progress.seconds, served)
 
 
-def _count(step: "Step", progress: Progress) -> None:
-    progress.advance(step.moved, step.moved)
+def _count(step: "Step", progress: Progress | None) -> None:
+    if progress is not None:
+        progress.advance(step.moved, step.moved)
     if step.stopped:
         raise Failure(
             f"an event cannot be folded, at position {step.upto}: {step.poison}",
@@ -111,19 +112,31 @@ def _fold_in_parts(
     connection: "Connection[Any]",
     url: str,
     build: "Build",
+    definition: "ProjectionDefinition | None",
     app: str | None,
     parts: int,
     upto: int,
     progress: Progress,
     interruption: Interruption,
 ) -> None:
+    """The first part here, each other one in a process of its own; then one checkpoint of all of them."""
+    from wakelog.projections.connection import open_projection_connection
+    from wakelog.projections.folding import AIM_OF_A_REBUILD, Folding
     from wakelog.worker.projecting import Parts
 
-    target = app if build.kind != "sql" else None
-    with Parts(url, target, build.projection, build.build, parts, upto) as work:
-        done = False
-        while not done:
-            done = work.ended(0.1)
+    with (
+        Parts(url, app or "", build.projection, build.build, range(1, parts), upto) as others,
+        closing(open_projection_connection(url, build.projection)) as own,
+    ):
+        folding = Folding(own, build.build, definition, aim=AIM_OF_A_REBUILD)
+        here = there = False
+        while not (here and there):
+            if not here:
+                with interruption.put_off():
+                    step = folding.advance(upto)
+                _count(step, None)
+                here = step.upto >= upto
+            there = others.ended(0.1 if here else 0.0)
             # Each part goes through the whole log, so how far they are is how far each is, on average.
             position = value(
                 connection,

@@ -103,6 +103,8 @@ class Folding:
         """A range that ended here has failed; what is folded next ends earlier."""
         self._next_upto: int | None = None
         self._range = (0, 0)
+        self._events = 0
+        """How many a function was given the last time."""
         self._at: int | None = None
         """The position of the event that a function per event is at."""
 
@@ -122,6 +124,7 @@ class Folding:
         bound = min((one for one in (upto, self._next_upto) if one is not None), default=None)
         self._range = (-1, -1)
         self._at = None
+        self._events = 0
         try:
             after, reached, head, served = self._fold(window, bound, serve=serve)
         except psycopg.Error as error:
@@ -138,6 +141,9 @@ class Folding:
         seconds = time.monotonic() - began
         if reached - after >= window or seconds > self._aim:
             self.window = _next_window(self.window, seconds, self._aim)
+        if self._events:
+            # What is read and not folded for want of room is read again.
+            self.window = max(1, min(self.window, (reached - after) * MOST_EVENTS // self._events))
         self._narrow(reached)
         return Step(after, reached, head, seconds), served
 
@@ -178,9 +184,9 @@ class Folding:
         with psycopg.Cursor(self.connection, row_factory=tuple_row) as cursor:
             cursor.execute(_EVENTS if parts == 1 else _EVENTS_OF_PART, [MOST_EVENTS], binary=True)
             events = [Event.from_row(row) for row in cursor.fetchall()]
+        self._events = len(events)
         if len(events) == MOST_EVENTS:
             upto = events[-1].position or upto
-            self.window = min(self.window, 2 * (upto - after))
             self._range = (after, upto)
         assert definition.fold is not None
         if definition.kind == "batch":
