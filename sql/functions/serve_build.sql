@@ -2,8 +2,8 @@
 -- After wakelog.hold_serving, and folded as far as what serves, in the same transaction. False where that may not be:
 -- an application with the older version still lives, or the build is behind.
 --
--- Two schemas are renamed, which locks no table: no reader is waited for, and none waits. What was granted on the old
--- tables is granted on the new ones; views elsewhere that read them are made anew, or nothing changes.
+-- Two schemas are renamed, which locks no table: no reader is waited for, and none waits. Who could read the old
+-- tables can read the new ones; views elsewhere that read them are made anew, or nothing changes.
 create or replace function wakelog.serve_build(p_build integer) returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp

@@ -6,7 +6,6 @@ as $$
 declare
     v_build record;
     v_done record;
-    v_upto bigint;
     v_window bigint;
     v_began timestamptz;
 begin

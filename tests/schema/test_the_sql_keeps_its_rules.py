@@ -135,7 +135,11 @@ def test_plpgsql_check_finds_nothing(look: psycopg.Connection[Any]) -> None:
         join pg_language l on l.oid = p.prolang and l.lanname = 'plpgsql'
         cross join lateral plpgsql_check_function_tb(
             p.oid,
-            relid => case when p.prorettype = 'trigger'::regtype then 'wakelog.events'::regclass::oid else 0 end,
+            relid => case
+                when p.proname = 'refuse_unfinished' then 'wakelog.checkpoints'::regclass::oid
+                when p.prorettype = 'trigger'::regtype then 'wakelog.events'::regclass::oid
+                else 0 end,
+            newtable => case when p.proname = 'project_inline' then 'new_events'::name end,
             fatal_errors => false, extra_warnings => true, performance_warnings => false,
             security_warnings => true
         ) c
