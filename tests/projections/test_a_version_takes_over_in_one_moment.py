@@ -2,6 +2,7 @@
 
 import threading
 import time
+from functools import partial
 
 import psycopg
 import pytest
@@ -53,16 +54,24 @@ class Readers:
             thread.join()
 
 
+def built_to_the_end(connection: psycopg.Connection) -> bool:
+    return one(connection, BUILDING) == one(connection, "select head from wakelog.sequencer")
+
+
 def test_while_several_append_and_read(
     connection: psycopg.Connection, start_workers: StartWorkers, database: str
 ) -> None:
     folds.count(connection, range(500))
     old = start_workers(folds.app(folds.PER_BATCH))
     folds.until_caught_up(connection)
+    start_workers(folds.app(folds.PER_BATCH, version=2))
+    # Old code serves until it is gone, though the new one has caught up, and again after more events.
+    until(partial(built_to_the_end, connection))
+    folds.count(connection, range(10))
+    until(partial(built_to_the_end, connection))
     with Producers(database), Readers(database) as readers:
-        start_workers(folds.app(folds.PER_BATCH, version=2))
-        # Old code serves until it is gone, though the new one has long caught up.
-        until(lambda: (one(connection, BUILDING) or 0) > 500)
+        before = one(connection, "select head from wakelog.sequencer")
+        until(lambda: one(connection, "select min(position) from wakelog.checkpoints") > before + 100)
         assert one(connection, "select version from wakelog.projection_status where state = 'serving'") == 1
         old.stop()
         until(
