@@ -72,16 +72,19 @@ def fold_build(
             _fold_in_parts(connection, url, build, definition, app, parts, upto, progress, interruption)
         with closing(open_projection_connection(url, build.projection)) as own:
             folding = Folding(own, build.build, definition, aim=AIM_OF_A_REBUILD)
-            served, step = False, None
-            while step is None or not step.at_end:
+            served = False
+            while True:
                 with interruption.put_off():
                     step = folding.advance(build.upto)
                 _count(step, progress)
-            while serve and not served:
-                with interruption.put_off():
-                    step, served = _serve(folding)
-                _count(step, progress)
-                if step.at_end and not served:
+                # Appends may be faster than the fold: to take over, it is enough to be where the other one is.
+                if serve and folding.may_serve(step):
+                    with interruption.put_off():
+                        step, served = _serve(folding)
+                    _count(step, progress)
+                    if not step.narrowing:
+                        break
+                elif step.at_end:
                     break
     return Folded(step.upto, progress.count, progress.seconds, served)
 

@@ -3,15 +3,19 @@
 import threading
 import time
 from functools import partial
+from pathlib import Path
+from textwrap import dedent
 
 import psycopg
 import pytest
 from tests.projections import folds
 from tests.projections.producers import Producers
 from tests.worker.conftest import StartWorkers
+from tests.worker.processes import write_app
 from tests.worker.waiting import one, until
 
 from wakelog import BadInput, Wakelog
+from wakelog.agents.load import load_app
 from wakelog.projections.builds import register
 from wakelog.testing import LogUnderTest
 
@@ -176,3 +180,24 @@ def test_a_schema_that_is_somebody_elses_is_refused(connection: psycopg.Connecti
     with pytest.raises(BadInput, match="schema of its own"):
         register(connection, declared(1, schema="public").projections["totals"])
     assert one(connection, "select count(*) from wakelog.projections") == 0
+
+
+def test_though_the_log_grows_faster_than_it_folds(
+    connection: psycopg.Connection, start_workers: StartWorkers, database: str, tmp_path: Path
+) -> None:
+    folds.count(connection, range(300))
+    path = write_app(tmp_path / "old.py", dedent(folds.app(folds.PER_BATCH)))
+    with LogUnderTest(database) as log:
+        log.run_until_idle(load_app(str(path)))
+    # A hundred events take it longer than a hundred more take to be appended.
+    slow = folds.PER_BATCH.replace(
+        "with connection", "time.sleep(len(events) * 0.003)\n        with connection", 1
+    )
+    with Producers(database):
+        start_workers(folds.app(slow, version=2))
+        until(
+            lambda: (
+                one(connection, "select version from wakelog.projection_status where state = 'serving'") == 2
+            )
+        )
+        assert one(connection, "select behind from wakelog.projection_status where state = 'serving'") > 0

@@ -102,7 +102,10 @@ class Folding:
         self._suspect: int | None = None
         """A range that ended here has failed; what is folded next ends earlier."""
         self._next_upto: int | None = None
+        self._first_head: int | None = None
         self._range = (0, 0)
+        self._in_fold = False
+        """Whether what is going on may fail because of an event."""
         self._events = 0
         """How many a function was given the last time."""
         self._at: int | None = None
@@ -116,8 +119,29 @@ class Folding:
         return self._guarded(upto, self.window, serve=False)[0]
 
     def catch_up_and_serve(self) -> tuple[Step, bool]:
-        """Fold what is left while what serves stands still, and take its place; whether that was to be had."""
+        """Fold what is left while what serves stands still, and take its place; whether that was to be had.
+
+        Only up to where that one is: it may be behind the log itself, and is not to be held for longer.
+        """
         return self._guarded(None, LARGEST_WINDOW, serve=True)
+
+    def may_serve(self, step: Step) -> bool:
+        """Whether, after this step, no more than another one is left to take the place of what serves.
+
+        The first build must have come to where the log ended when it was first asked.
+        """
+        if step.narrowing or step.poison is not None:
+            return False
+        self._first_head = step.head if self._first_head is None else self._first_head
+        reach = self._to_reach()
+        if reach is None:
+            return step.upto >= self._first_head
+        return reach <= step.upto + min(self.window, MOST_EVENTS)
+
+    def _to_reach(self) -> int | None:
+        """How far it must be to take the place of what serves; None where nothing serves yet."""
+        row = self.connection.ask("select wakelog.position_to_reach(%s)", [self.build])
+        return row[0] if row is not None else None
 
     def _guarded(self, upto: int | None, window: int, *, serve: bool) -> tuple[Step, bool]:
         began = time.monotonic()
@@ -129,7 +153,7 @@ class Folding:
             after, reached, head, served = self._fold(window, bound, serve=serve)
         except psycopg.Error as error:
             self._undo()
-            if serve or is_transient(error, self.connection):
+            if not self._in_fold or is_transient(error, self.connection):
                 raise translate(error) or error from None
             return self._blame(error, window, bound, began), False
         except Exception as error:
@@ -150,7 +174,8 @@ class Folding:
     def _fold(self, window: int, upto: int | None, *, serve: bool) -> tuple[int, int, int, bool]:
         ask = self.connection.ask
         served = False
-        given = [self.build, self.part, window, upto]
+        self._in_fold = not serve
+        given: list[int | None] = [self.build, self.part, window, upto]
         if self.definition is None and not serve:
             row = ask("select * from wakelog.project_once(%s, %s, %s, %s)", given)
             assert row is not None
@@ -158,6 +183,8 @@ class Folding:
         ask("begin isolation level read committed")
         if serve:
             ask("select wakelog.hold_serving(%s)", [self.build])
+            given[3] = self._to_reach() or 0
+        self._in_fold = True
         if self.definition is None:
             row = ask("select * from wakelog.project_once(%s, %s, %s, %s)", given)
             assert row is not None
@@ -173,7 +200,8 @@ class Folding:
                     "select wakelog.finish_projecting(%s, %s, %s, %s)",
                     [self.build, self.part, after, reached],
                 )
-        if serve and reached >= head:
+        if serve:
+            self._in_fold = False
             row = ask("select wakelog.serve_build(%s)", [self.build])
             served = row == (True,)
         ask("commit")

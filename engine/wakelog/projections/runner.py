@@ -251,19 +251,16 @@ class _Keeper(threading.Thread):
             self.wake.clear()
             step = folding.advance()
             self._tell(step)
-            if not step.at_end:
-                continue
-            if self._building and step.upto >= step.head and time.monotonic() >= next_try:
-                step, served = folding.catch_up_and_serve()
+            if self._building and time.monotonic() >= next_try and folding.may_serve(step):
                 next_try = time.monotonic() + self._poll
+                _, served = folding.catch_up_and_serve()
                 if served:
                     log.info('projection "%s" version %s serves', self._build.projection, self._build.version)
                     self._building = False
                     if self._build.mode == "inline":
                         return
-                if not step.at_end:
-                    continue
-            self.wake.wait(self._poll)
+            if step.at_end:
+                self.wake.wait(self._poll)
 
     def _tell(self, step: Step) -> None:
         if step.poison is None:
