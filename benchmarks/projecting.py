@@ -51,14 +51,14 @@ IN_PARTS = """
 """
 
 
-def fill(url: str, count: int) -> None:
+def fill(url: str, count: int, keys: int = KEYS) -> None:
     """Put events into the log, sequenced, and let the planner know of them."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(
             """insert into wakelog.events (type, payload)
                select 'bench.counted', jsonb_build_object('key', 'key-' || n %% %s, 'n', n)
                from generate_series(1, %s) n""",
-            [KEYS, count],
+            [keys, count],
         )
         connection.execute("select wakelog.sequence()")
         connection.execute("vacuum analyze wakelog.events, wakelog.log")
@@ -141,7 +141,7 @@ def in_python(ground: Ground, count: int, turns: int) -> Iterator[Figure]:
 def in_parts(ground: Ground, count: int, turns: int) -> Iterator[Figure]:
     """The command over two processes against the same over one, where the work is in Python."""
     url = ground.database()
-    fill(url, count)
+    fill(url, count, keys=count // 10)
     with tempfile.TemporaryDirectory() as folder:
         app = Path(folder) / "bench_app.py"
         app.write_text(textwrap.dedent(IN_PARTS))

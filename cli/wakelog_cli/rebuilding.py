@@ -69,25 +69,29 @@ def fold_build(
         Progress("folding", "positions", max(upto - build.position, 0)) as progress,
     ):
         if parts > 1:
-            _fold_in_parts(connection, url, build, app, parts, upto, progress, interruption)
+            _fold_in_parts(connection, url, build, definition, app, parts, upto, progress, interruption)
         with closing(open_projection_connection(url, build.projection)) as own:
             folding = Folding(own, build.build, definition, aim=AIM_OF_A_REBUILD)
-            served, step = False, None
-            while step is None or not step.at_end:
+            served = False
+            while True:
                 with interruption.put_off():
                     step = folding.advance(build.upto)
                 _count(step, progress)
-            while serve and not served:
-                with interruption.put_off():
-                    step, served = _serve(folding)
-                _count(step, progress)
-                if step.at_end and not served:
+                # Appends may be faster than the fold: to take over, it is enough to be where the other one is.
+                if serve and folding.may_serve(step):
+                    with interruption.put_off():
+                        step, served = _serve(folding)
+                    _count(step, progress)
+                    if not step.narrowing:
+                        break
+                elif step.at_end:
                     break
     return Folded(step.upto, progress.count, progress.seconds, served)
 
 
-def _count(step: "Step", progress: Progress) -> None:
-    progress.advance(step.moved, step.moved)
+def _count(step: "Step", progress: Progress | None) -> None:
+    if progress is not None:
+        progress.advance(step.moved, step.moved)
     if step.stopped:
         raise Failure(
             f"an event cannot be folded, at position {step.upto}: {step.poison}",
@@ -111,19 +115,31 @@ def _fold_in_parts(
     connection: "Connection[Any]",
     url: str,
     build: "Build",
+    definition: "ProjectionDefinition | None",
     app: str | None,
     parts: int,
     upto: int,
     progress: Progress,
     interruption: Interruption,
 ) -> None:
+    """The first part here, each other one in a process of its own; then one checkpoint of all of them."""
+    from wakelog.projections.connection import open_projection_connection
+    from wakelog.projections.folding import AIM_OF_A_REBUILD, Folding
     from wakelog.worker.projecting import Parts
 
-    target = app if build.kind != "sql" else None
-    with Parts(url, target, build.projection, build.build, parts, upto) as work:
-        done = False
-        while not done:
-            done = work.ended(0.1)
+    with (
+        Parts(url, app or "", build.projection, build.build, range(1, parts), upto) as others,
+        closing(open_projection_connection(url, build.projection)) as own,
+    ):
+        folding = Folding(own, build.build, definition, aim=AIM_OF_A_REBUILD)
+        here = there = False
+        while not (here and there):
+            if not here:
+                with interruption.put_off():
+                    step = folding.advance(upto)
+                _count(step, None)
+                here = step.upto >= upto
+            there = others.ended(0.1 if here else 0.0)
             # Each part goes through the whole log, so how far they are is how far each is, on average.
             position = value(
                 connection,

@@ -1,9 +1,9 @@
 -- Let a build take the place of what serves: readers find its tables under the projection's schema from the commit on.
 -- After wakelog.hold_serving, and folded as far as what serves, in the same transaction. False where that may not be:
--- an application with the older version still lives, or the build is behind.
+-- an application with the older version still lives, or the build is behind, or has stopped.
 --
--- Two schemas are renamed, which locks no table: no reader is waited for, and none waits. What was granted on the old
--- tables is granted on the new ones; views elsewhere that read them are made anew, or nothing changes.
+-- Two schemas are renamed, which locks no table: no reader is waited for, and none waits. Who could read the old
+-- tables can read the new ones; views elsewhere that read them are made anew, or nothing changes.
 create or replace function wakelog.serve_build(p_build integer) returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -21,17 +21,15 @@ begin
     select p.* into strict v_projection from wakelog.projections p where p.id = v_build.projection_id;
     select b.* into v_old from wakelog.projection_builds b
     where b.projection_id = v_projection.id and b.state = 'serving';
-    if v_build.state <> 'building' then
+    if v_build.state <> 'building'
+       or (select min(c.position) from wakelog.checkpoints c where c.build_id = v_build.id)
+          < coalesce(wakelog.position_to_reach(p_build), 0)
+       or exists (select from wakelog.checkpoints c where c.build_id = v_build.id and c.error is not null) then
         return false;
     end if;
     if v_old.id is not null then
         if v_old.version <> v_build.version and not pg_try_advisory_xact_lock(
                wakelog.lock_space('projection code'), wakelog.code_key(v_projection.id, v_old.version)) then
-            return false;
-        end if;
-        if v_projection.mode = 'async'
-           and (select min(c.position) from wakelog.checkpoints c where c.build_id = v_build.id)
-               < (select min(c.position) from wakelog.checkpoints c where c.build_id = v_old.id) then
             return false;
         end if;
         if exists (select from wakelog.outside_views(v_old.schema) o where not o.can_be_made_anew) then

@@ -13,8 +13,9 @@ declare
     v_deadline timestamptz := clock_timestamp() + p_timeout;
     v_seqs bigint[] := '{}'::bigint[];
     v_target bigint := p_position;
-    v_pause double precision := 0.002;
+    v_pause double precision := 0.002::double precision;
     v_now record;
+    v_reached bigint;
 begin
     if v_target is null then
         v_seqs := array(select wakelog.without_position());
@@ -32,6 +33,7 @@ begin
         where p.id = v_id;
         if v_now.error is null and v_now.position is not null
            and (v_now.mode = 'inline' or (v_seqs = '{}' and v_now.position >= v_target)) then
+            v_reached := case v_now.mode when 'inline' then v_now.head else v_now.position end;
             exit;
         end if;
         if v_now.error is not null then
@@ -50,6 +52,6 @@ begin
         perform pg_sleep(v_pause);
         v_pause := least(v_pause * 1.5, 0.05);
     end loop;
-    return case v_now.mode when 'inline' then v_now.head else v_now.position end;
+    return v_reached;
 end
 $$;

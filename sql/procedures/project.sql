@@ -30,7 +30,7 @@ begin
         end loop;
         if v_build.state operator(pg_catalog.=) 'building' then
             perform wakelog.hold_serving(v_build.id);
-            perform wakelog.project_once(v_build.id);
+            perform wakelog.project_once(v_build.id, 0, null, coalesce(wakelog.position_to_reach(v_build.id), 0));
             perform wakelog.serve_build(v_build.id);
             commit;
         end if;

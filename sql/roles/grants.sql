@@ -108,6 +108,7 @@ begin
             wakelog.finish_projecting(integer, integer, bigint, bigint),
             wakelog.project_once(integer, integer, bigint, bigint), wakelog.next_window(bigint, double precision),
             wakelog.fail_projection(integer, integer, bigint, text), wakelog.hold_serving(integer),
+            wakelog.position_to_reach(integer),
             wakelog.serve_build(integer), wakelog.mark_served(integer, text), wakelog.outside_views(text),
             wakelog.hand_down_grants(text, text), wakelog.code_key(integer, integer),
             wakelog.split_build(integer, integer), wakelog.join_parts(integer),

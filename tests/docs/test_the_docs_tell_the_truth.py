@@ -6,6 +6,8 @@ import runpy
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -13,6 +15,7 @@ import psycopg
 import pytest
 
 from wakelog import Wakelog
+from wakelog.testing import LogUnderTest
 from wakelog_cli.main import wakelog
 
 ROOT = Path(__file__).parents[2]
@@ -72,6 +75,18 @@ def test_every_option_a_page_types_exists() -> None:
     assert wrong == []
 
 
+@contextmanager
+def start_worker(folder: Path, app: str, database: str) -> Iterator[None]:
+    worker = subprocess.Popen(
+        [WAKELOG, "worker", app, "--database", database], cwd=folder, stdin=subprocess.DEVNULL
+    )
+    try:
+        yield
+    finally:
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(60) == 0
+
+
 def test_the_readmes_agent_runs_as_it_stands(database: str, tmp_path: Path) -> None:
     readme = (ROOT / "README.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", readme, re.S)
@@ -110,3 +125,26 @@ def test_the_program_that_ends_a_page_is_one(page: Path, tmp_path: Path) -> None
     app = runpy.run_path(str(tmp_path / "program.py"))["app"]
     assert isinstance(app, Wakelog)
     assert app.agents
+
+
+def test_the_program_on_projections_runs(wakelog_log: LogUnderTest, tmp_path: Path) -> None:
+    *_, program = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "projections.md").read_text(), re.S)
+    (tmp_path / "shop.py").write_text(program)
+    names = runpy.run_path(str(tmp_path / "shop.py"))
+    wakelog_log.run_until_idle(names["app"])
+    with start_worker(tmp_path, "shop.py", wakelog_log.url):
+        paid = names["pay"]
+        assert paid(wakelog_log.connection, "ada", 12) == ((1, 12), ["order.paid"])
+        assert paid(wakelog_log.connection, "ada", 3) == ((2, 15), ["order.paid"] * 2)
+    wakelog_log.run_until_idle(names["app"])
+    assert wakelog_log.connection.execute("select count(*) from history.history").fetchone() == (2,)
+
+
+def test_the_sql_on_projections_runs(wakelog_log: LogUnderTest) -> None:
+    (statements,) = re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "projections.md").read_text(), re.S)
+    wakelog_log.append("order.paid", {"customer": "ada", "amount": 12})
+    wakelog_log.events()
+    for statement in re.split(r";\n", statements):
+        if statement.strip():
+            wakelog_log.connection.execute(statement)
+    assert wakelog_log.connection.execute("select * from totals.totals").fetchall() == [("ada", 12)]

@@ -23,7 +23,7 @@ FORBIDDEN: dict[str, Fold] = {
     "commits": lambda e, c: c.commit(),
     "rolls back": lambda e, c: c.rollback(),
     "sends commit": lambda e, c: (c.execute("insert into mine values (1)"), c.execute("commit")),
-    "sends rollback": lambda e, c: (c.execute("rollback"), c.execute("insert into mine values (1)")),
+    "sends rollback": lambda e, c: (c.execute("rollback"), c.execute("insert into public.other values (1)")),
 }
 ALLOWED: dict[str, Fold] = {
     "its tables": lambda e, c: c.execute("insert into mine values (1)"),

@@ -2,15 +2,20 @@
 
 import threading
 import time
+from functools import partial
+from pathlib import Path
+from textwrap import dedent
 
 import psycopg
 import pytest
 from tests.projections import folds
 from tests.projections.producers import Producers
 from tests.worker.conftest import StartWorkers
+from tests.worker.processes import write_app
 from tests.worker.waiting import one, until
 
 from wakelog import BadInput, Wakelog
+from wakelog.agents.load import load_app
 from wakelog.projections.builds import register
 from wakelog.testing import LogUnderTest
 
@@ -53,16 +58,24 @@ class Readers:
             thread.join()
 
 
+def built_to_the_end(connection: psycopg.Connection) -> bool:
+    return one(connection, BUILDING) == one(connection, "select head from wakelog.sequencer")
+
+
 def test_while_several_append_and_read(
     connection: psycopg.Connection, start_workers: StartWorkers, database: str
 ) -> None:
     folds.count(connection, range(500))
     old = start_workers(folds.app(folds.PER_BATCH))
     folds.until_caught_up(connection)
+    start_workers(folds.app(folds.PER_BATCH, version=2))
+    # Old code serves until it is gone, though the new one has caught up, and again after more events.
+    until(partial(built_to_the_end, connection))
+    folds.count(connection, range(10))
+    until(partial(built_to_the_end, connection))
     with Producers(database), Readers(database) as readers:
-        start_workers(folds.app(folds.PER_BATCH, version=2))
-        # Old code serves until it is gone, though the new one has long caught up.
-        until(lambda: (one(connection, BUILDING) or 0) > 500)
+        before = one(connection, "select head from wakelog.sequencer")
+        until(lambda: one(connection, "select min(position) from wakelog.checkpoints") > before + 100)
         assert one(connection, "select version from wakelog.projection_status where state = 'serving'") == 1
         old.stop()
         until(
@@ -167,3 +180,24 @@ def test_a_schema_that_is_somebody_elses_is_refused(connection: psycopg.Connecti
     with pytest.raises(BadInput, match="schema of its own"):
         register(connection, declared(1, schema="public").projections["totals"])
     assert one(connection, "select count(*) from wakelog.projections") == 0
+
+
+def test_though_the_log_grows_faster_than_it_folds(
+    connection: psycopg.Connection, start_workers: StartWorkers, database: str, tmp_path: Path
+) -> None:
+    folds.count(connection, range(300))
+    path = write_app(tmp_path / "old.py", dedent(folds.app(folds.PER_BATCH)))
+    with LogUnderTest(database) as log:
+        log.run_until_idle(load_app(str(path)))
+    # A hundred events take it longer than a hundred more take to be appended.
+    slow = folds.PER_BATCH.replace(
+        "with connection", "time.sleep(len(events) * 0.003)\n        with connection", 1
+    )
+    with Producers(database):
+        start_workers(folds.app(slow, version=2))
+        until(
+            lambda: (
+                one(connection, "select version from wakelog.projection_status where state = 'serving'") == 2
+            )
+        )
+        assert one(connection, "select behind from wakelog.projection_status where state = 'serving'") > 0

@@ -151,7 +151,12 @@ def test_roles_that_come_later_get_their_rights(crashable_server: ThrowawayPostg
     url = crashable_server.url()
     with psycopg.connect(url, autocommit=True) as connection:
         rights = connection.execute(RIGHTS).fetchall()
-        assert {role for _, role in rights} == {"wakelog_writer", "wakelog_reader", "wakelog_worker", "wakelog_keys"}
+        assert {role for _, role in rights} == {
+            "wakelog_writer",
+            "wakelog_reader",
+            "wakelog_worker",
+            "wakelog_keys",
+        }
         for role in ("wakelog_reader", "wakelog_worker"):
             connection.execute(sql.SQL("drop owned by {0}; drop role {0}").format(sql.Identifier(role)))
         connection.execute("create role wakelog_worker")

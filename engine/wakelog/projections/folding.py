@@ -102,7 +102,12 @@ class Folding:
         self._suspect: int | None = None
         """A range that ended here has failed; what is folded next ends earlier."""
         self._next_upto: int | None = None
+        self._first_head: int | None = None
         self._range = (0, 0)
+        self._in_fold = False
+        """Whether what is going on may fail because of an event."""
+        self._events = 0
+        """How many a function was given the last time."""
         self._at: int | None = None
         """The position of the event that a function per event is at."""
 
@@ -114,19 +119,41 @@ class Folding:
         return self._guarded(upto, self.window, serve=False)[0]
 
     def catch_up_and_serve(self) -> tuple[Step, bool]:
-        """Fold what is left while what serves stands still, and take its place; whether that was to be had."""
+        """Fold what is left while what serves stands still, and take its place; whether that was to be had.
+
+        Only up to where that one is: it may be behind the log itself, and is not to be held for longer.
+        """
         return self._guarded(None, LARGEST_WINDOW, serve=True)
+
+    def may_serve(self, step: Step) -> bool:
+        """Whether, after this step, no more than another one is left to take the place of what serves.
+
+        The first build must have come to where the log ended when it was first asked.
+        """
+        if step.narrowing or step.poison is not None:
+            return False
+        self._first_head = step.head if self._first_head is None else self._first_head
+        reach = self._to_reach()
+        if reach is None:
+            return step.upto >= self._first_head
+        return reach <= step.upto + min(self.window, MOST_EVENTS)
+
+    def _to_reach(self) -> int | None:
+        """How far it must be to take the place of what serves; None where nothing serves yet."""
+        row = self.connection.ask("select wakelog.position_to_reach(%s)", [self.build])
+        return row[0] if row is not None else None
 
     def _guarded(self, upto: int | None, window: int, *, serve: bool) -> tuple[Step, bool]:
         began = time.monotonic()
         bound = min((one for one in (upto, self._next_upto) if one is not None), default=None)
         self._range = (-1, -1)
         self._at = None
+        self._events = 0
         try:
             after, reached, head, served = self._fold(window, bound, serve=serve)
         except psycopg.Error as error:
             self._undo()
-            if serve or is_transient(error, self.connection):
+            if not self._in_fold or is_transient(error, self.connection):
                 raise translate(error) or error from None
             return self._blame(error, window, bound, began), False
         except Exception as error:
@@ -138,13 +165,17 @@ class Folding:
         seconds = time.monotonic() - began
         if reached - after >= window or seconds > self._aim:
             self.window = _next_window(self.window, seconds, self._aim)
+        if self._events:
+            # What is read and not folded for want of room is read again.
+            self.window = max(1, min(self.window, (reached - after) * MOST_EVENTS // self._events))
         self._narrow(reached)
         return Step(after, reached, head, seconds), served
 
     def _fold(self, window: int, upto: int | None, *, serve: bool) -> tuple[int, int, int, bool]:
         ask = self.connection.ask
         served = False
-        given = [self.build, self.part, window, upto]
+        self._in_fold = not serve
+        given: list[int | None] = [self.build, self.part, window, upto]
         if self.definition is None and not serve:
             row = ask("select * from wakelog.project_once(%s, %s, %s, %s)", given)
             assert row is not None
@@ -152,6 +183,8 @@ class Folding:
         ask("begin isolation level read committed")
         if serve:
             ask("select wakelog.hold_serving(%s)", [self.build])
+            given[3] = self._to_reach() or 0
+        self._in_fold = True
         if self.definition is None:
             row = ask("select * from wakelog.project_once(%s, %s, %s, %s)", given)
             assert row is not None
@@ -167,7 +200,8 @@ class Folding:
                     "select wakelog.finish_projecting(%s, %s, %s, %s)",
                     [self.build, self.part, after, reached],
                 )
-        if serve and reached >= head:
+        if serve:
+            self._in_fold = False
             row = ask("select wakelog.serve_build(%s)", [self.build])
             served = row == (True,)
         ask("commit")
@@ -178,9 +212,9 @@ class Folding:
         with psycopg.Cursor(self.connection, row_factory=tuple_row) as cursor:
             cursor.execute(_EVENTS if parts == 1 else _EVENTS_OF_PART, [MOST_EVENTS], binary=True)
             events = [Event.from_row(row) for row in cursor.fetchall()]
+        self._events = len(events)
         if len(events) == MOST_EVENTS:
             upto = events[-1].position or upto
-            self.window = min(self.window, 2 * (upto - after))
             self._range = (after, upto)
         assert definition.fold is not None
         if definition.kind == "batch":

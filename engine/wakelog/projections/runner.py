@@ -59,6 +59,7 @@ class Projector:
         self._ears, self._mouth = os.pipe()
         self._thread = threading.Thread(target=self._run, name="wakelog-projections", daemon=True)
         self._drop_again: dict[int, float] = {}
+        self._heard: set[str] = set()
 
     def start(self) -> None:
         """Register the projections, and go on in the background.
@@ -117,6 +118,7 @@ class Projector:
                     [definition.name, definition.version],
                 )
         if self.listening:
+            connection.add_notify_handler(self._note)
             connection.execute("listen wakelog_log")
             connection.execute("listen wakelog_projections")
         next_look = 0.0
@@ -134,13 +136,18 @@ class Projector:
                 keeper.wake.set()
 
     def _hear(self, connection: Connection[Any], seconds: float) -> set[str]:
-        """The channels that something was heard on, within so many seconds."""
-        select.select([connection.fileno(), self._ears], [], [], max(seconds, 0.0))
-        connection.pgconn.consume_input()
-        heard: set[str] = set()
-        while (notification := connection.pgconn.notifies()) is not None:
-            heard.add(notification.relname.decode())
+        """The channels that something was heard on since the last time, or within so many seconds."""
+        if not self._heard:
+            select.select([connection.fileno(), self._ears], [], [], max(seconds, 0.0))
+            connection.pgconn.consume_input()
+            while (notification := connection.pgconn.notifies()) is not None:
+                self._heard.add(notification.relname.decode())
+        heard, self._heard = self._heard, set()
         return heard
+
+    def _note(self, notification: psycopg.Notify) -> None:
+        """What arrives while something else is asked on the same connection."""
+        self._heard.add(notification.channel)
 
     def _look_after(self, connection: Connection[Any]) -> None:
         """Begin to fold what nobody folds, leave what is not to be folded, drop what nobody needs."""
@@ -244,19 +251,16 @@ class _Keeper(threading.Thread):
             self.wake.clear()
             step = folding.advance()
             self._tell(step)
-            if not step.at_end:
-                continue
-            if self._building and step.upto >= step.head and time.monotonic() >= next_try:
-                step, served = folding.catch_up_and_serve()
+            if self._building and time.monotonic() >= next_try and folding.may_serve(step):
                 next_try = time.monotonic() + self._poll
+                _, served = folding.catch_up_and_serve()
                 if served:
                     log.info('projection "%s" version %s serves', self._build.projection, self._build.version)
                     self._building = False
                     if self._build.mode == "inline":
                         return
-                if not step.at_end:
-                    continue
-            self.wake.wait(self._poll)
+            if step.at_end:
+                self.wake.wait(self._poll)
 
     def _tell(self, step: Step) -> None:
         if step.poison is None:

@@ -61,10 +61,11 @@ class LogUnderTest:
         Nothing left means: every committed event has its position, every agent has had what it wants, no handler
         runs, no retry is due. A retry that waits for a later time is not waited for: `turn_clock` makes it due.
         Handlers run as they do in a worker: with their time limits, steps, transactions and retries. An agent
-        that starts at "now" begins with the test, not with the first run.
+        that starts at "now" begins with the test, not with the first run. Then the app's projections are folded.
 
         Raises:
-            NotIdle: there was still work after `timeout`; it says what, and the handlers were ended.
+            NotIdle: a projection stopped; or there was still work after `timeout`: it says what, and the handlers
+                were ended.
             BadInput: an agent's options cannot be used; or an event loop runs here, as in async tests
                 (await `run_until_idle_async`).
         """

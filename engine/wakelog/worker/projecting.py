@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterable
 from contextlib import closing
 
 from wakelog.agents.load import load_app
@@ -20,19 +21,19 @@ from wakelog.projections.folding import AIM_OF_A_REBUILD, Folding
 
 
 class Parts:
-    """The processes that fold the parts of a build up to a position. Ended with the block, in order."""
+    """The processes that fold parts of a build up to a position. Ended with the block, in order."""
 
-    def __init__(self, url: str, target: str | None, name: str, build: int, parts: int, upto: int) -> None:
+    def __init__(self, url: str, target: str, name: str, build: int, parts: Iterable[int], upto: int) -> None:
         environment = os.environ | {"WAKELOG_WORKER_DATABASE": url}
         self._processes = [
             subprocess.Popen(
                 [
-                    sys.executable, "-m", "wakelog.worker.projecting", target or "", name, str(build), str(part),
+                    sys.executable, "-m", "wakelog.worker.projecting", target, name, str(build), str(part),
                     str(upto),
                 ],
                 stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True,
             )
-            for part in range(parts)
+            for part in parts
         ]  # fmt: skip
 
     def ended(self, within: float) -> bool:
