@@ -85,7 +85,9 @@ def status(event: Event, ctx: Context) -> None:
         [workflow, [f"{check}.{end}" for check in CHECKS for end in ("completed", "failed")]],
     ).fetchall()
     rows = [outcome_of(*outcome) for outcome in past]
-    rows += db.execute('select "check", outcome, summary from ci.results where workflow = %s', [workflow]).fetchall()
+    rows += db.execute(
+        'select "check", outcome, summary from ci.results where workflow = %s', [workflow]
+    ).fetchall()
     results = {name: {"outcome": outcome, "summary": summary} for name, outcome, summary in rows}
     if not added or len(results) < len(CHECKS):
         return
