@@ -41,9 +41,11 @@ begin
             wakelog.events_as_of(timestamptz, bigint), wakelog.moment_of(bigint), wakelog.head(),
             wakelog.is_for(wakelog.agents, wakelog.events), wakelog.wants(wakelog.agents, wakelog.events),
             wakelog.steps_of(integer, bigint),
-            wakelog.ancestry(text), wakelog.workflow_events(text, bigint), wakelog.workflow_as_of(text, bigint, timestamptz),
+            wakelog.ancestry(text), wakelog.workflow_events(text, bigint),
+            wakelog.workflow_as_of(text, bigint, timestamptz),
             wakelog.workflow_at(text, bigint, timestamptz), wakelog.workflow_summary(text),
-            wakelog.recorded_work(text, text[]), wakelog.unfinished_workflows(), wakelog.recent_workflows(bigint, bigint, integer[], bigint),
+            wakelog.recorded_work(text, text[]), wakelog.unfinished_workflows(),
+            wakelog.recent_workflows(bigint, bigint, integer[], bigint),
             wakelog.workflows(timestamptz, text, text, bigint, bigint)
             to wakelog_reader;
     end if;
