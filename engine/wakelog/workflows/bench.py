@@ -75,7 +75,8 @@ def _began(connection: Any) -> Any:
         # Not awaited, since handlers ask for their connection with a plain attribute.
         result: pq.abc.PGresult = connection.pgconn.exec_(statement)
         if result.status not in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK):
-            said = connection.pgconn.get_error_message()
+            said = connection.pgconn.get_error_message().strip()
+            connection.pgconn.finish()
             raise WakelogError(
                 f"no rehearsal could begin: {said}", hint="It needs what workers may do: wakelog_worker."
             )
