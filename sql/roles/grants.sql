@@ -92,6 +92,7 @@ begin
             wakelog.fail(text, bigint, bigint, integer, text, text, interval, boolean),
             wakelog.extend(text, bigint, bigint, integer, interval),
             wakelog.release(text, bigint, bigint[], integer[], interval),
+            wakelog.stall(text, bigint, bigint[], integer[], text, interval),
             wakelog.record_step(text, bigint, bigint, integer, text, jsonb),
             wakelog.finished_steps(text, bigint),
             wakelog.sequence(), wakelog.is_restored(), wakelog.rebase(), wakelog.ring(), wakelog.reap_workers(),

@@ -123,7 +123,7 @@ def test_a_handler_that_gets_no_connection_is_not_to_blame(
         until(lambda: one(connection, "select count(*) from wakelog.history") == 1)
         connection.execute("alter role few_connections connection limit 0")
         append(connection, "push", payload={"writes": True})
-        until(lambda: "work at 2: the connection was lost, given back" in workers.said())
+        until(lambda: "work at 2: no connection to be had, given back" in workers.said())
         connection.execute("alter role few_connections connection limit -1")
         until(lambda: one(connection, "select count(*) from effects") == 1)
         until(lambda: one(connection, "select array_agg(attempts) from wakelog.history") == [1, 1])

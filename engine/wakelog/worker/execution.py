@@ -8,6 +8,7 @@ How this stays correct
                      |--> failed        its transaction is rolled back first, then the failure is recorded in
                      |                  a transaction of its own: another attempt, or a dead letter
                      |--> given back    the attempt does not count
+                     |--> stalled       its connection was lost: counted as the death of a worker is
                      `--> lost          another worker has it: nothing is written
 
 A batch goes the same way as a whole. Where its handler wrote through ctx.connection, it is committed only if all
@@ -49,6 +50,7 @@ from wakelog.errors import (
     UnknownAgent,
     UnreadableEvent,
     WakelogError,
+    one_line,
     translate,
 )
 from wakelog.postgres import jsonb
@@ -70,6 +72,8 @@ LOCK_PATIENCE = "30s"
 """How long an acknowledgement waits for a stream that another open transaction appends to."""
 LONGEST_DELAY = 366 * 86400.0
 """Seconds; more is not meant."""
+RECONNECT = 0.5
+"""Seconds after which an event may be tried again whose handler was without a connection."""
 THREAD_GRACE = 1.0
 """Seconds a thread has to end after its time limit, before it is left behind."""
 RECORDED_TOGETHER = 500
@@ -226,11 +230,20 @@ class Execution:
             await self._fail(work, bench, _time_limit(work))
 
     async def _fail(self, work: Work, bench: "WorkBench", error: BaseException) -> None:
-        lost_connection = bench.connection_lost(error)
+        unreachable, lost = bench.unreachable(error), bench.connection_lost(error)
         await bench.close()
-        if lost_connection:
-            log.warning("%s at %s: the connection was lost, given back", work.agent.name, work.where)
-            await self.settling.release(work.deliveries, 0.5)
+        if unreachable:
+            log.warning("%s at %s: no connection to be had, given back", work.agent.name, work.where)
+            await self.settling.release(work.deliveries, RECONNECT)
+            return
+        if lost:
+            # Mostly the server's doing. But a handler may end its connection each time, and not go on for ever.
+            log.warning("%s at %s: its connection was lost: %s", work.agent.name, work.where, one_line(error))
+            again_at = time.monotonic() + RECONNECT
+            await self.settling.stall(
+                work.agent.name, work.deliveries, f"its connection was lost: {_sentence(error)}", RECONNECT
+            )
+            self.retries.append(again_at)
             return
         detail = _traceback(error)
         await self._record(
@@ -338,11 +351,13 @@ class WorkBench:
         except psycopg.Error as error:
             raise translate(error) or error from error
 
+    def unreachable(self, error: BaseException) -> bool:
+        """Whether this attempt asked for a connection and there was none to be had, which is nobody's failure."""
+        return isinstance(error, DatabaseUnreachable) and self._unreachable
+
     def connection_lost(self, error: BaseException) -> bool:
-        """Whether it was this attempt's connection that broke, which is nobody's failure."""
+        """Whether it was this attempt's connection that broke, whoever broke it."""
         connection = self._connection
-        if isinstance(error, DatabaseUnreachable):
-            return self._unreachable
         return (
             connection is not None
             and isinstance(error, psycopg.OperationalError)

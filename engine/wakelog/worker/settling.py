@@ -128,6 +128,17 @@ class Settling:
                 log.warning("%s", removed)
         self._held.drop(deliveries)
 
+    async def stall(self, agent: str, deliveries: list[Delivery], error: str, delay: float) -> None:
+        """Record that deliveries of one agent came to no end, as if the worker had died over them."""
+        await self._records.rows(
+            "select wakelog.stall(%s, %s, %s, %s, %s, make_interval(secs => %s))",
+            [
+                agent, self._worker, [d.position for d in deliveries], [d.attempt for d in deliveries],
+                _storable(error), delay,
+            ],
+        )  # fmt: skip
+        self._held.drop(deliveries)
+
     async def finished_steps(self, delivery: Delivery) -> dict[str, Any]:
         """The steps of a delivery that have finished, with what they returned."""
         rows = await self._records.rows(
