@@ -241,7 +241,7 @@ class Execution:
             log.warning("%s at %s: its connection was lost: %s", work.agent.name, work.where, one_line(error))
             again_at = time.monotonic() + RECONNECT
             await self.settling.stall(
-                work.agent.name, work.deliveries, f"its connection was lost: {_sentence(error)}", RECONNECT
+                work.agent.name, work.deliveries, f"its connection was lost: {sentence(error)}", RECONNECT
             )
             self.retries.append(again_at)
             return
