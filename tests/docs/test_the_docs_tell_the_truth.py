@@ -145,5 +145,5 @@ def test_the_sql_on_projections_runs(wakelog_log: LogUnderTest) -> None:
     wakelog_log.events()
     for statement in re.split(r";\n", statements):
         if statement.strip():
-            wakelog_log.connection.execute(statement)
+            wakelog_log.connection.execute(statement.encode())
     assert wakelog_log.connection.execute("select * from totals.totals").fetchall() == [("ada", 12)]
