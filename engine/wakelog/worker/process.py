@@ -237,7 +237,11 @@ class Shift:
             if share <= 0:
                 more = True
                 continue
-            limit = self.batch_claims.limit(agent, share) if agent.batch is not None else self._limit(agent, share)
+            limit = (
+                self.batch_claims.limit(agent, share)
+                if agent.batch is not None
+                else self._limit(agent, share)
+            )
             if limit <= 0:
                 crowded = True
                 continue
