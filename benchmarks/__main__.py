@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import appending, delivering
+from benchmarks import appending, delivering, projecting
 from benchmarks.figure import Figure, machine, show
 from benchmarks.ground import Ground
 
@@ -28,6 +28,7 @@ def main() -> int:
         "effects": lambda g: delivering.effects(g, 5_000 // scale, turns),
         "steps": lambda g: delivering.steps(g, 5_000 // scale, turns),
         "latency": lambda g: delivering.latency(g, 200 // scale, turns),
+        "project": lambda g: projecting.figures(g, 500_000 // scale, turns),
     }
     unknown = [name for name in given.names if name not in benchmarks]
     if unknown:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, LiteralString
 
 from wakelog_cli.database import rows, value
 from wakelog_cli.moments import in_words
-from wakelog_cli.output import counted
+from wakelog_cli.output import counted, shortened
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -253,6 +253,46 @@ def agents(connection: "Connection[Any]") -> Iterator[Finding]:
         yield Finding("agents", "ok", f"{len(found)}, all well" if found else "there are none yet")
 
 
+def projections(connection: "Connection[Any]") -> Iterator[Finding]:
+    """Projections that have stopped, or do not move though there is something to fold."""
+    found = rows(
+        connection,
+        """select s.*, wakelog.clock() - coalesce(s.moved_at, s.began_at) > interval '1 minute' as still
+           from wakelog.projection_status s where s.state <> 'retired'""",
+    )
+    well = True
+    for one in found:
+        name, rebuilt = one["projection"], one["mode"] == "inline" and one["state"] == "serving"
+        what = do = ""
+        if one["error"] is not None:
+            at = f"position {one['failed_position']} ({one['failed_type']})"
+            what = f"stopped at {at}: {shortened(one['error'], 200)}"
+            do = f"mend it, then: wakelog projection {'rebuild' if rebuilt else 'resume'} {name}"
+        elif one["paused_at"] is not None and one["behind"]:
+            what = f"paused, {counted(one['behind'], 'position')} behind"
+            do = f"wakelog projection resume {name}"
+        elif one["behind"] and one["attended"] and one["runner_pid"] is None:
+            what = f"a rebuild was interrupted at position {one['position']:,}"
+            do = f"wakelog projection rebuild {name}"
+        elif one["behind"] and one["runner_pid"] is None:
+            what = f"{counted(one['behind'], 'position')} behind, and nobody folds it"
+            do = f"wakelog worker module:app, or if it is gone for good: wakelog projection drop {name}"
+        elif one["behind"] and one["still"]:
+            what = f"{counted(one['behind'], 'position')} behind, and has not moved for a minute"
+            do = f'see what it is at: the backend "wakelog projection {name}" in pg_stat_activity'
+        if what:
+            well = False
+            yield Finding(f"projection {name}", "warn" if one["error"] is None else "fail", what, do)
+        if one["skipped"]:
+            well = False
+            yield Finding(
+                f"projection {name}", "warn", f"{counted(one['skipped'], 'event')} skipped",
+                f"wakelog projection show {name}",
+            )  # fmt: skip
+    if well:
+        yield Finding("projections", "ok", f"{len(found)}, all well" if found else "there are none yet")
+
+
 def unmatched(connection: "Connection[Any]") -> Iterator[Finding]:
     """Types that no agent wants: often a word misspelt, on one side or the other."""
     types: list[str] = value(
@@ -347,4 +387,4 @@ def notifications(connection: "Connection[Any]") -> Iterator[Finding]:
 
 
 BEFORE_THE_SCHEMA: tuple[Check, ...] = (server, settings, connections, notifications, transactions, listening)
-WITH_THE_SCHEMA: tuple[Check, ...] = (cluster, doorkeeper, workers, agents, unmatched)
+WITH_THE_SCHEMA: tuple[Check, ...] = (cluster, doorkeeper, workers, agents, projections, unmatched)

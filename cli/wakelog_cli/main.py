@@ -16,8 +16,10 @@ from wakelog_cli.dead import dead
 from wakelog_cli.demo import demo
 from wakelog_cli.doctor import doctor
 from wakelog_cli.failures import ExitCode, explain
+from wakelog_cli.projection import projection
 from wakelog_cli.tail import tail
 from wakelog_cli.timeline import timeline
+from wakelog_cli.types import types
 from wakelog_cli.up import up
 from wakelog_cli.worker import worker
 
@@ -30,8 +32,9 @@ __all__ = ["main", "run", "wakelog"]
 @rich_config(help_config={"text_paragraph_linebreaks": "\n\n"})
 @group(
     panels=[
-        RichCommandPanel("Events", commands=["append", "tail", "timeline"]),
+        RichCommandPanel("Events", commands=["append", "tail", "timeline", "types"]),
         RichCommandPanel("Agents", commands=["up", "worker", "agents", "lag", "workers", "dead", "demo"]),
+        RichCommandPanel("State", commands=["projection"]),
         RichCommandPanel("Database", commands=["doctor", "bench", "db"]),
     ],
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -46,7 +49,9 @@ def wakelog() -> None:
     """
 
 
-for _command in (up, append, tail, worker, agents, lag, workers, dead, timeline, doctor, bench, db, demo):
+for _command in (
+    up, append, tail, worker, agents, lag, workers, dead, timeline, types, projection, doctor, bench, db, demo,
+):  # fmt: skip
     wakelog.add_command(_command)
 
 

@@ -20,22 +20,31 @@ from wakelog.errors import (
     AppendOnly,
     BadInput,
     CapacityReached,
+    CheckpointMoved,
     DatabaseUnreachable,
+    DoesNotFit,
     DoNotRetry,
     GiveBack,
     LeaseLost,
+    ProjectionBehind,
     RetryAfter,
     SchemaMismatch,
     UnknownAgent,
+    UnknownProjection,
     UnknownType,
+    UnknownVersion,
+    UnreadableEvent,
     Unroutable,
     VersionConflict,
     WakelogError,
 )
 from wakelog.log.append import append, append_many
 from wakelog.log.event import Event, NewEvent
+from wakelog.log.models import closed_family, event_model, upcaster
 from wakelog.log.read import read, read_stream
 from wakelog.log.tail import tail
+from wakelog.projections.live import fold
+from wakelog.projections.waiting import wait_until
 
 __version__ = "0.1.0"
 
@@ -45,28 +54,39 @@ __all__ = [
     "BadInput",
     "BatchContext",
     "CapacityReached",
+    "CheckpointMoved",
     "Context",
     "DatabaseUnreachable",
     "Dedupe",
     "DoNotRetry",
+    "DoesNotFit",
     "Event",
     "Exponential",
     "Fixed",
     "GiveBack",
     "LeaseLost",
     "NewEvent",
+    "ProjectionBehind",
     "Rate",
     "RetryAfter",
     "SchemaMismatch",
     "UnknownAgent",
+    "UnknownProjection",
     "UnknownType",
+    "UnknownVersion",
+    "UnreadableEvent",
     "Unroutable",
     "VersionConflict",
     "Wakelog",
     "WakelogError",
     "append",
     "append_many",
+    "closed_family",
+    "event_model",
+    "fold",
     "read",
     "read_stream",
     "tail",
+    "upcaster",
+    "wait_until",
 ]

@@ -86,6 +86,42 @@ class Unroutable(BadInput):
     sqlstate = "WL010"
 
 
+class UnknownVersion(BadInput):
+    """The version is none of those declared for its type."""
+
+    sqlstate = "WL011"
+
+
+class DoesNotFit(BadInput):
+    """The payload does not fit the model of its type, which was declared closed. The message says where."""
+
+    sqlstate = None
+
+
+class UnreadableEvent(WakelogError):
+    """An event of the log cannot be read with the models of this code: its version is newer, no upcaster leads on from
+    it, or its payload does not fit."""
+
+
+class CheckpointMoved(WakelogError):
+    """Another runner has folded this range of a projection, or the transaction did not begin to. Drop the work."""
+
+    sqlstate = "WL013"
+
+
+class UnknownProjection(WakelogError):
+    """No projection of that name is registered, or what was built of it is gone."""
+
+    exit_code = 4
+    sqlstate = "WL014"
+
+
+class ProjectionBehind(WakelogError, TimeoutError):
+    """A projection was not as far as somebody waited for, in the time they gave it, or has stopped."""
+
+    sqlstate = "WL015"
+
+
 class DatabaseUnreachable(WakelogError):
     """No connection could be made."""
 
@@ -125,7 +161,7 @@ BY_SQLSTATE: dict[str, type[WakelogError]] = {
     error.sqlstate: error
     for error in (
         VersionConflict, LeaseLost, UnknownAgent, AppendOnly, SequencerRefused, BadInput, UnknownWorker,
-        CapacityReached, UnknownType, Unroutable,
+        CapacityReached, UnknownType, Unroutable, UnknownVersion, CheckpointMoved, UnknownProjection, ProjectionBehind,
     )
     if error.sqlstate
 }  # fmt: skip

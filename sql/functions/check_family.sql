@@ -1,5 +1,5 @@
--- Refuse an event of a declared family whose type is not among those declared (WL009), or that no agent wants where
--- one must (WL010). What agents tell of their own outcomes is never refused.
+-- Refuse an event of a declared family whose type (WL009) or version (WL011) is not among those declared, or that no
+-- agent wants where one must (WL010). What agents tell of their own outcomes is never refused.
 create or replace function wakelog.check_family(p_event wakelog.events) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -17,6 +17,11 @@ begin
             raise exception 'expected a type of the family "%" (%), found "%"',
                 v_family.family, array_to_string(v_family.types, ', '), p_event.type
                 using errcode = 'WL009', hint = 'Mend the type, or declare it: app.family(...).';
+        end if;
+        if not coalesce(v_family.versions -> p_event.type @> to_jsonb(p_event.schema_version), true) then
+            raise exception 'expected version % of the type "%", found %',
+                translate(v_family.versions ->> p_event.type, '[]', ''), p_event.type, p_event.schema_version
+                using errcode = 'WL011', hint = 'Mend schema_version, or declare the version.';
         end if;
         if v_family.must_match and not exists (
             select from wakelog.agents a

@@ -37,7 +37,8 @@ begin
             wakelog.behind(wakelog.agents, bigint, bigint),
             wakelog.oldest_waiting(wakelog.agents, bigint, bigint),
             wakelog.worker_alive(wakelog.worker_sessions),
-            wakelog.ready_agents(text[])
+            wakelog.ready_agents(text[]), wakelog.projection_id(text),
+            wakelog.wait_until(text, bigint, interval)
             to wakelog_reader;
     end if;
 
@@ -55,6 +56,7 @@ begin
         end;
         grant execute on function
             wakelog.register_agent(text, jsonb), wakelog.declare_family(text, text[], boolean),
+            wakelog.declare_versions(text, jsonb),
             wakelog.start_worker(text, text[], boolean), wakelog.stop_worker(bigint),
             wakelog.fall_asleep(bigint, integer), wakelog.wake_up(bigint),
             wakelog.heartbeat(bigint, text[], bigint[], interval),
@@ -71,9 +73,22 @@ begin
             wakelog.make_history_partitions(integer),
             wakelog.pause_agent(text), wakelog.resume_agent(text),
             wakelog.rewind_agent(text, bigint, boolean), wakelog.remove_agent(text),
-            wakelog.retry_dead(text, bigint), wakelog.discard_dead(text, bigint)
+            wakelog.retry_dead(text, bigint), wakelog.discard_dead(text, bigint),
+            wakelog.register_projection(text, jsonb), wakelog.declare_projection(text, jsonb),
+            wakelog.make_tables(integer), wakelog.copy_build(integer, boolean, text, bigint),
+            wakelog.attend_build(integer, boolean), wakelog.begin_projecting(integer, integer, bigint, bigint),
+            wakelog.finish_projecting(integer, integer, bigint, bigint),
+            wakelog.project_once(integer, integer, bigint, bigint), wakelog.next_window(bigint, double precision),
+            wakelog.fail_projection(integer, integer, bigint, text), wakelog.hold_serving(integer),
+            wakelog.serve_build(integer), wakelog.mark_served(integer, text), wakelog.outside_views(text),
+            wakelog.hand_down_grants(text, text), wakelog.code_key(integer, integer),
+            wakelog.split_build(integer, integer), wakelog.join_parts(integer),
+            wakelog.pause_projection(text), wakelog.resume_projection(text, boolean),
+            wakelog.forget_build(integer), wakelog.drop_build(integer),
+            wakelog.forget_projection(text), wakelog.drop_projection(text)
             to wakelog_worker;
-        grant execute on procedure wakelog.look(boolean, bigint, bigint, double precision) to wakelog_worker;
+        grant execute on procedure wakelog.look(boolean, bigint, bigint, double precision), wakelog.project(text)
+            to wakelog_worker;
     end if;
 end
 $$;

@@ -4,5 +4,7 @@ create table wakelog.families (
     family text not null
         constraint families_one_per_name primary key,
     types text[],
-    must_match boolean not null default false
+    must_match boolean not null default false,
+    -- Of each type, the schema versions there are; null for any.
+    versions jsonb
 );

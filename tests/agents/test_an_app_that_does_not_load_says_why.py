@@ -71,7 +71,11 @@ def test_one_of_two_must_be_named() -> None:
         ("flow_app.py:typo", AN_APP, '"flow_app.py" has no Wakelog named "typo"; it has: app'),
         ("flow_app:typo", "x = 1\n", '"flow_app" has no Wakelog named "typo"; it has: none'),
         ("flow_app.py", "x = 1\n", 'expected one Wakelog in "flow_app.py", found: none'),
-        ("flow_app.py", AN_APP.partition("@")[0], 'application "ci" in "flow_app.py" declares no agents'),
+        (
+            "flow_app.py",
+            AN_APP.partition("@")[0],
+            'application "ci" in "flow_app.py" declares no agents and no projections',
+        ),
         ("flow_app.py", "x = 1\ny = 1 / 0\n", "does not import: ZeroDivisionError: division by zero"),
         ("flow_app", "import not_installed_here\n", "does not import: ModuleNotFoundError"),
         ("flow_app.py", "def broken(:\n", "does not import: SyntaxError"),

@@ -135,7 +135,9 @@ def test_plpgsql_check_finds_nothing(look: psycopg.Connection[Any]) -> None:
         join pg_language l on l.oid = p.prolang and l.lanname = 'plpgsql'
         cross join lateral plpgsql_check_function_tb(
             p.oid,
-            relid => case when p.prorettype = 'trigger'::regtype then 'wakelog.events'::regclass::oid else 0 end,
+            relid => case when p.prorettype <> 'trigger'::regtype then 0 else coalesce(
+                (select t.tgrelid from pg_trigger t where t.tgfoid = p.oid limit 1), 'wakelog.events'::regclass) end,
+            newtable => case when p.proname = 'project_inline' then 'new_events' end,
             fatal_errors => false, extra_warnings => true, performance_warnings => false,
             security_warnings => true
         ) c

@@ -1,12 +1,17 @@
 """The Wakelog object: where an application declares its agents."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from wakelog.agents.definition import AgentDefinition, Family, Handler, define
 from wakelog.agents.options import Backoff, Dedupe, Exponential, Overflow, Rate, Start
 from wakelog.durations import Duration
 from wakelog.errors import BadInput
+from wakelog.projections.definition import Mode, OnError, ProjectionDefinition, define_projection
+
+if TYPE_CHECKING:
+    from wakelog.projections.tables import Tables
 
 F = TypeVar("F", bound=Handler)
 
@@ -14,7 +19,7 @@ _DEFAULT_BACKOFF = Exponential()
 
 
 class Wakelog:
-    """An application: a name, and the agents declared with :meth:`agent`.
+    """An application: a name, the agents declared with :meth:`agent`, and projections with :meth:`projection`.
 
     Run it with ``wakelog worker module:app``; nothing connects anywhere before that.
     """
@@ -23,6 +28,7 @@ class Wakelog:
         self.name = name
         self.agents: dict[str, AgentDefinition] = {}
         self.families: dict[str, Family] = {}
+        self.projections: dict[str, ProjectionDefinition] = {}
 
     def family(self, name: str, *, types: Sequence[str] | None = None, must_match: bool = False) -> None:
         """Declare what must hold for events whose type is, or begins with, these words; the database sees to it.
@@ -121,4 +127,65 @@ class Wakelog:
             )  # fmt: skip
             return handler
 
+        return declare
+
+    def projection(
+        self,
+        name: str,
+        *,
+        on: str | Sequence[str] = "#",
+        tables: "Tables | None" = None,
+        version: int = 1,
+        sql: str | Path | Sequence[str] | None = None,
+        batch: bool = False,
+        schema: str | None = None,
+        mode: Mode = "async",
+        on_error: OnError = "stop",
+        partition_by: str | None = None,
+        initial: Callable[[], Any] | None = None,
+    ) -> Callable[[F], F]:
+        """Declare a projection: tables that are derived from the log; decorates the function that folds it.
+
+        ``fold(event, connection)`` is called for each event, or, with ``batch=True``, ``fold(events, connection)``
+        for a list. It writes to the projection's tables through the connection, naming them without a schema, in
+        the transaction that moves the checkpoint; it may write nowhere else, and must do the same whenever it is run.
+        With ``sql`` there is no function to decorate: the statements fold the rows of ``new_events``.
+
+        Args:
+            name: of a-z, 0-9 and _; unlike any other projection's in the database.
+            on: patterns of event types; ``*`` is one word, ``#`` zero or more.
+            tables: what creates its tables: SQL text, a path to it, SQLAlchemy tables or metadata, or a list of these.
+            version: raise it with every change of the tables or the fold. The new version is built beside the old one,
+                which serves until the new one has caught up and no worker with older code is left.
+            sql: a statement, several, or a path to a file with one.
+            batch: whether the function takes a list of events.
+            schema: where readers find the tables, and nothing else is; the name of the projection.
+            mode: "async", behind the log by milliseconds; "inline", in the transaction of whoever appends, for
+                statements in SQL; "live", folded when asked for (`wakelog.fold`) and stored nowhere, by a
+                function of a state and an event that returns the next state.
+            on_error: what to do about an event that cannot be folded: "stop" there, or "skip" it and go on.
+            partition_by: "stream", "correlation", "source", "metadata.<path>" or "payload.<path>": events with
+                different values touch different rows, so that a rebuild may use several processes. For functions.
+            initial: with mode "live", what makes the first state, such as ``dict``.
+
+        Raises:
+            BadInput: an option cannot be used, or the name is taken in this application.
+        """
+        if name in self.projections:
+            raise BadInput(f'projection "{name}" is declared twice in application "{self.name}"')
+
+        def define(fold: Callable[..., Any] | None) -> None:
+            self.projections[name] = define_projection(
+                name, fold=fold, sql=sql, on=on, version=version, tables=tables, schema=schema, mode=mode, batch=batch,
+                on_error=on_error, partition_by=partition_by, initial=initial,
+            )  # fmt: skip
+
+        def declare(fold: F) -> F:
+            if sql is not None:
+                raise BadInput(f'projection "{name}": expected either a function or sql=, found both')
+            define(fold)
+            return fold
+
+        if sql is not None:
+            define(None)
         return declare

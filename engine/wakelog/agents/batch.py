@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NoReturn
 
+from pydantic import BaseModel
+
 from wakelog.agents.context import Attempt, Bench
 from wakelog.durations import Duration, seconds
 from wakelog.errors import BadInput
@@ -55,7 +57,7 @@ class BatchContext(Attempt):
 
     def emit(
         self,
-        type: str,  # noqa: A002 - the field's name
+        type: str | BaseModel,  # noqa: A002 - the field's name
         payload: Any = None,
         *,
         answers: Event | None = None,

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from psycopg import AsyncConnection, Connection
+from pydantic import BaseModel
 
 from wakelog.durations import Duration, seconds
 from wakelog.errors import BadInput
@@ -77,16 +78,16 @@ class Attempt:
         return extended if self._is_async else self._bench.wait(extended)
 
     def _emit(
-        self, event: Event, type_: str, payload: Any, stream: str | None, source: str | None,
+        self, event: Event, type_: str | BaseModel, payload: Any, stream: str | None, source: str | None,
         metadata: dict[str, Any] | None, key: str | None, deliver_after: Duration | datetime | None,
     ) -> None:  # fmt: skip
         keys = self._keys.setdefault(event.position, set())
         told_apart_by = key if key is not None else str(len(keys))
         said = {"stream": stream, "source": source or "", "metadata": metadata}
-        new = NewEvent.of(
-            {"type": type_, "idempotency_key": told_apart_by, "deliver_after": deliver_after, **said}
-        )
-        json_text("payload", payload)
+        new = NewEvent.of({
+            "type": type_, "payload": payload, "idempotency_key": told_apart_by, "deliver_after": deliver_after, **said
+        })  # fmt: skip
+        json_text("payload", new.payload)
         json_text("metadata", metadata)
         if told_apart_by in _OUTCOMES or told_apart_by in keys:
             raise BadInput(f'expected a key of its own for each event, found "{told_apart_by}" again')
@@ -94,8 +95,9 @@ class Attempt:
         self.emitted.append({
             "position": event.position,
             "key": told_apart_by,
-            "type": type_,
-            "payload": {} if payload is None else payload,
+            "type": new.type,
+            "payload": {} if new.payload is None else new.payload,
+            "schema_version": new.schema_version,
             **said,
             "source": source,
             "deliver_after": new.deliver_after and new.deliver_after.isoformat(),
@@ -118,7 +120,7 @@ class Context(Attempt):
 
     def emit(
         self,
-        type: str,  # noqa: A002 - the field's name
+        type: str | BaseModel,  # noqa: A002 - the field's name
         payload: Any = None,
         *,
         stream: str | None = None,
@@ -127,7 +129,7 @@ class Context(Attempt):
         key: str | None = None,
         deliver_after: Duration | datetime | None = None,
     ) -> None:
-        """Add an event to those this attempt answers with.
+        """Add an event to those this attempt answers with: a type and its payload, or the instance of a declared model.
 
         It is appended when the handler has returned, in the transaction that finishes the event, with
         this event as its cause and its correlation carried on; if the attempt fails, it is not. A repeated

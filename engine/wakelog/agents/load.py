@@ -17,12 +17,10 @@ def load_app(target: str) -> Wakelog:
     Without a name, the module's only Wakelog is meant. The current folder, or the file's, is importable.
 
     Raises:
-        BadInput: nothing of that name, it does not import, or it declares no agents.
+        BadInput: nothing of that name, it does not import, or it declares nothing.
     """
     place, _, name = target.partition(":")
-    if not place:
-        raise BadInput(f"expected module:app or file.py, found {target or 'nothing'}")
-    module = _from_file(Path(place)) if place.endswith(".py") else _from_module(place)
+    module = load_module(place)
     found = {key: value for key, value in vars(module).items() if isinstance(value, Wakelog)}
     if name:
         app = getattr(module, name, None)
@@ -34,11 +32,23 @@ def load_app(target: str) -> Wakelog:
     else:
         known = ", ".join(found) or 'none (expected something like: app = Wakelog("name"))'
         raise BadInput(f'expected one Wakelog in "{place}", found: {known}', hint=f"Name it: {place}:NAME")
-    if not app.agents:
+    if not app.agents and not app.projections:
         raise BadInput(
-            f'application "{app.name}" in "{place}" declares no agents', hint="Add: @app.agent(...)"
+            f'application "{app.name}" in "{place}" declares no agents and no projections',
+            hint="Add: @app.agent(...)",
         )
     return app
+
+
+def load_module(target: str) -> ModuleType:
+    """Import a module by its name, or ``file.py``, with what it declares.
+
+    Raises:
+        BadInput: there is nothing of that name, or it does not import.
+    """
+    if not target:
+        raise BadInput("expected module:app or file.py, found nothing")
+    return _from_file(Path(target)) if target.endswith(".py") else _from_module(target)
 
 
 def _from_file(path: Path) -> ModuleType:

@@ -10,6 +10,7 @@ from uuid import UUID
 import orjson
 import psycopg
 from psycopg.pq import TransactionStatus
+from pydantic import BaseModel
 
 from wakelog.durations import Duration, seconds
 from wakelog.errors import BadInput
@@ -61,7 +62,7 @@ _MOST_CHARACTERS = 8_000_000
 @overload
 def append(
     connection: "SyncConnection",
-    type: str,
+    type: str | BaseModel,
     payload: Any = None,
     *,
     stream: str | None = None,
@@ -82,7 +83,7 @@ def append(
 @overload
 def append(
     connection: "AsyncConnection",
-    type: str,
+    type: str | BaseModel,
     payload: Any = None,
     *,
     stream: str | None = None,
@@ -102,7 +103,7 @@ def append(
 
 def append(
     connection: "SyncConnection | AsyncConnection",
-    type: str,  # noqa: A002
+    type: str | BaseModel,  # noqa: A002
     payload: Any = None,
     *,
     backpressure: Backpressure | None = None,
@@ -114,6 +115,7 @@ def append(
     nothing is published before the caller commits. The event has no position yet: the sequencer gives it one after
     the commit.
 
+    `type` is a type, or an instance of a declared model (`event_model`), which says type, version and payload.
     `payload` is any JSON value (NaN and infinities, which JSON has not, become null; None is an empty object).
     `expected_version` is the version `stream` must be at, 0 for a stream that must be new. An event of the same
     `source` that already carries the `idempotency_key` is returned as it is, and nothing is appended.
@@ -126,6 +128,7 @@ def append(
     Raises:
         VersionConflict: the stream is at another version; the transaction is aborted.
         CapacityReached: an agent's capacity is reached; the transaction is aborted.
+        UnknownType, UnknownVersion, DoesNotFit: it is not what was declared closed (`event_model`, `closed_family`).
         BadInput: a value cannot be used; most are refused before anything is sent.
         psycopg.Error, sqlalchemy.exc.DBAPIError: whatever else the database refuses.
     """
@@ -134,13 +137,15 @@ def append(
 
 
 @overload
-def append_many(connection: "SyncConnection", events: Iterable[NewEvent | Mapping[str, Any]]) -> int: ...
+def append_many(
+    connection: "SyncConnection", events: Iterable[NewEvent | BaseModel | Mapping[str, Any]]
+) -> int: ...
 @overload
 def append_many(
-    connection: "AsyncConnection", events: Iterable[NewEvent | Mapping[str, Any]]
+    connection: "AsyncConnection", events: Iterable[NewEvent | BaseModel | Mapping[str, Any]]
 ) -> Awaitable[int]: ...
 def append_many(
-    connection: "SyncConnection | AsyncConnection", events: Iterable[NewEvent | Mapping[str, Any]]
+    connection: "SyncConnection | AsyncConnection", events: Iterable[NewEvent | BaseModel | Mapping[str, Any]]
 ) -> int | Awaitable[int]:
     """Append any number of events in the order given, all or none, and return how many were given.
 
@@ -169,7 +174,9 @@ def append_many(
     return count
 
 
-async def _append_many_async(connection: Any, events: Iterable[NewEvent | Mapping[str, Any]]) -> int:
+async def _append_many_async(
+    connection: Any, events: Iterable[NewEvent | BaseModel | Mapping[str, Any]]
+) -> int:
     driver = await _driver_async(connection)
     count = 0
     with translated():
@@ -202,7 +209,7 @@ class _Counted(Iterable[NewEvent]):
 
 
 def _pieces(
-    events: Iterable[NewEvent | Mapping[str, Any]], *, may_copy: bool
+    events: Iterable[NewEvent | BaseModel | Mapping[str, Any]], *, may_copy: bool
 ) -> Iterator[tuple[Shape | None, Iterator[NewEvent]]]:
     """Runs of events that can be sent in one way, in the order given."""
     return groupby(map(NewEvent.of, events), key=shape if may_copy else lambda _: None)

@@ -1,8 +1,8 @@
 """An event: as it stands in the log, and as a producer says it."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Self
 from uuid import UUID
@@ -19,6 +19,7 @@ from pydantic import (
 
 from wakelog.durations import seconds
 from wakelog.errors import BadInput
+from wakelog.log.models import as_event, check_new, parse
 
 COLUMNS = (
     "position", "id", "type", "source", "stream", "version", "payload", "metadata", "correlation_id",
@@ -29,6 +30,7 @@ COLUMNS = (
 # The constraint events_type_is_dotted_words says the same.
 _TYPE = re.compile(r"[^\s.*#]+(\.[^\s.*#]+)*")
 _TYPE_BYTES = 255
+_UNREAD: Any = object()
 # How a moment begins, in ISO 8601.
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
@@ -55,6 +57,19 @@ class Event:
     schema_version: int
     occurred_at: datetime
     recorded_at: datetime
+    _data: Any = field(default=_UNREAD, init=False, repr=False, compare=False)
+
+    @property
+    def data(self) -> Any:
+        """The payload as its type's model, brought up to the newest version; the payload itself where no model is
+        declared (`wakelog.event_model`).
+
+        Raises:
+            UnreadableEvent: this code cannot read it.
+        """
+        if self._data is _UNREAD:
+            object.__setattr__(self, "_data", parse(self.type, self.schema_version, self.payload))
+        return self._data
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> Self:
@@ -133,13 +148,33 @@ class NewEvent(BaseModel):
 
     @classmethod
     def of(cls, values: Any) -> "NewEvent":
-        """The event these values describe; raises `BadInput` that names each value that cannot be used."""
-        if isinstance(values, NewEvent):
-            return values
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            raise BadInput("; ".join(_sentence(problem) for problem in error.errors())) from None
+        """The event these values describe: a mapping, or an instance of a declared model.
+
+        Raises `BadInput` that names each value that cannot be used, and what `check_new` raises.
+        """
+        if not isinstance(values, NewEvent):
+            if isinstance(values, BaseModel):
+                values = as_event(values)
+            elif isinstance(values, Mapping) and isinstance(values.get("type"), BaseModel):  # pyright: ignore
+                values = _with_model(values)  # pyright: ignore[reportUnknownArgumentType]
+            try:
+                values = cls.model_validate(values)
+            except ValidationError as error:
+                raise BadInput("; ".join(_sentence(problem) for problem in error.errors())) from None
+        check_new(values.type, values.schema_version, values.payload)
+        return values
+
+
+def _with_model(values: Mapping[str, Any]) -> dict[str, Any]:
+    said = as_event(values["type"])
+    if values.get("payload") is not None:
+        raise BadInput(f'expected no payload beside a model of "{said["type"]}", which is one')
+    if values.get("schema_version", 1) not in (1, said["schema_version"]):
+        raise BadInput(
+            f'expected version {said["schema_version"]}, that of the model of "{said["type"]}", found '
+            f"{values['schema_version']}"
+        )
+    return {**values, **said}
 
 
 def _sentence(problem: Any) -> str:

@@ -25,6 +25,7 @@ from psycopg import AsyncConnection
 
 from wakelog.agents.app import Wakelog
 from wakelog.postgres.connect import connect_async, safe_url
+from wakelog.projections.runner import catch_up
 from wakelog.worker.delivery import Held, Work
 from wakelog.worker.process import Shift, Worker
 from wakelog.worker.session import Session
@@ -67,7 +68,10 @@ class NotIdle(AssertionError):
 
 
 async def until_idle(app: Wakelog, url: str, timeout: float) -> None:
-    """Run the agents of an app until nothing is unsequenced, due or in flight. Raises `NotIdle`."""
+    """Run the agents of an app until nothing is unsequenced, due or in flight, and then fold its projections.
+
+    Raises `NotIdle`.
+    """
     __tracebackhide__ = True
     deadline = time.monotonic() + timeout
     app = _from_the_beginning(app)
@@ -86,7 +90,13 @@ async def until_idle(app: Wakelog, url: str, timeout: float) -> None:
                 worker.stop()
                 await _end(working)
             if left is None:
-                return
+                left = await asyncio.to_thread(catch_up, url, app.projections)
+                if not left:
+                    return
+                lines = "".join(f"\n  {line}" for line in left)
+                raise NotIdle(
+                    f'expected the projections of "{app.name}" to fold the log, found:{lines}', left
+                )
             if left or time.monotonic() >= deadline:
                 left = [*shift.ended, *left]
                 lines = "".join(f"\n  {line}" for line in left)
@@ -134,6 +144,7 @@ def _from_the_beginning(app: Wakelog) -> Wakelog:
     """A copy whose agents begin with the log: in a test, "now" is not the moment somebody runs them."""
     copy = Wakelog(app.name)
     copy.families = app.families
+    copy.projections = app.projections
     for name, agent in app.agents.items():
         start = "beginning" if agent.start == "now" else agent.start
         copy.agents[name] = dataclasses.replace(agent, start=start)

@@ -47,6 +47,7 @@ from wakelog.errors import (
     LeaseLost,
     RetryAfter,
     UnknownAgent,
+    UnreadableEvent,
     WakelogError,
     translate,
 )
@@ -398,10 +399,14 @@ def _expect_committable(connection: Any_Connection) -> None:
         raise BadInput("the handler went on after an error in its transaction, which is aborted")
 
 
-def _unreadable(delivery: Delivery) -> BadInput | None:
+def _unreadable(delivery: Delivery) -> WakelogError | None:
     for value in (delivery.event.payload, delivery.event.metadata):
         if isinstance(value, Unreadable):
             return BadInput(f"the event's JSON cannot be read in Python ({value.reason})")
+    try:
+        _ = delivery.event.data
+    except UnreadableEvent as error:
+        return error
     return None
 
 

@@ -34,6 +34,7 @@ from wakelog.agents.app import Wakelog
 from wakelog.agents.definition import AgentDefinition
 from wakelog.agents.load import load_app
 from wakelog.errors import DatabaseUnreachable, UnknownAgent, UnknownWorker, WakelogError, one_line
+from wakelog.projections.runner import Projector
 from wakelog.worker.batches import BatchClaims, grouped
 from wakelog.worker.connections import HandlerConnections
 from wakelog.worker.delivery import Delivery, Held, Work
@@ -100,6 +101,16 @@ class Worker:
 
     async def run(self) -> int:
         """Work until stopped; returns the exit code."""
+        projector = Projector(self.app.projections, self.url, listening=self.listening)
+        if projector.definitions:
+            await asyncio.to_thread(projector.start)
+        try:
+            return await self._work()
+        finally:
+            if projector.definitions:
+                await asyncio.to_thread(projector.stop)
+
+    async def _work(self) -> int:
         pause = 0.1
         started_once = False
         while not self.stopping.is_set():

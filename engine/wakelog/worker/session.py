@@ -25,6 +25,7 @@ from psycopg.types.json import set_json_loads
 
 from wakelog.agents.definition import AgentDefinition, Family
 from wakelog.errors import BadInput, UnknownWorker, translate
+from wakelog.log.models import closed_families
 from wakelog.postgres import jsonb
 from wakelog.postgres.connect import connect_async
 from wakelog.worker.delivery import Delivery
@@ -71,6 +72,8 @@ class Session:
                     connection, "select wakelog.declare_family(%s, %s, %s)",
                     [family.name, None if family.types is None else list(family.types), family.must_match],
                 )  # fmt: skip
+            for name, types in closed_families().items():
+                await _close(connection, name, types)
             row = await _one(
                 connection,
                 "select wakelog.start_worker(%s, %s, %s)",
@@ -177,6 +180,16 @@ class Session:
     def _hear(self, names: str) -> None:
         self._rung = True
         self._rung_for.extend(names.split())
+
+
+async def _close(connection: AsyncConnection[Any], family: str, types: dict[str, list[int]]) -> None:
+    """Have the database refuse other types and versions; what app.family said of it besides stays."""
+    await connection.execute(
+        """select wakelog.declare_family(%(family)s, %(types)s, coalesce(
+                      (select f.must_match from wakelog.families f where f.family = %(family)s), false)),
+                  wakelog.declare_versions(%(family)s, %(versions)s)""",
+        {"family": family, "types": list(types), "versions": jsonb.encode(types)},
+    )
 
 
 async def _register(connection: AsyncConnection[Any], agent: AgentDefinition) -> None:

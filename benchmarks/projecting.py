@@ -1,0 +1,214 @@
+"""What projections cost: the same fold by hand, over one and two processes, and with appends going on."""
+
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from benchmarks.figure import Figure, alternate
+from benchmarks.ground import Ground, rate
+from wakelog import Wakelog
+from wakelog.projections.builds import build, register
+from wakelog.projections.connection import open_projection_connection
+from wakelog.projections.definition import ProjectionDefinition
+from wakelog.projections.folding import AIM_OF_A_REBUILD, Folding
+from wakelog.projections.rebuilding import copy_build
+
+KEYS = 1000
+TABLE = "create table totals (key text primary key, events bigint not null, sum bigint not null)"
+FOLD = """
+    insert into totals
+    select payload ->> 'key', count(*), sum((payload ->> 'n')::bigint) from new_events where type = 'bench.counted'
+    group by 1
+    on conflict (key) do update set events = totals.events + excluded.events, sum = totals.sum + excluded.sum
+"""
+BY_HAND = """
+    insert into by_hand
+    select e.payload ->> 'key', count(*), sum((e.payload ->> 'n')::bigint)
+    from wakelog.log l join wakelog.events e on e.seq = l.seq where e.type = 'bench.counted' group by 1
+"""
+COPIED = "create table seen (position bigint not null, key text not null, n int not null)"
+IN_PARTS = """
+    from wakelog import Wakelog
+    app = Wakelog("bench")
+
+    @app.projection("chains", tables="create table chains (key text primary key, chain text not null)",
+                    partition_by="payload.key", batch=True)
+    def chains(events, connection):
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                "insert into chains values (%s, %s) on conflict (key) do update "
+                "set chain = md5(chains.chain || excluded.chain)",
+                [(e.payload["key"], str(e.payload["n"])) for e in events],
+            )
+"""
+
+
+def fill(url: str, count: int) -> None:
+    """Put events into the log, sequenced, and let the planner know of them."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            """insert into wakelog.events (type, payload)
+               select 'bench.counted', jsonb_build_object('key', 'key-' || n %% %s, 'n', n)
+               from generate_series(1, %s) n""",
+            [KEYS, count],
+        )
+        connection.execute("select wakelog.sequence()")
+        connection.execute("vacuum analyze wakelog.events, wakelog.log")
+
+
+def fold(url: str, definition: ProjectionDefinition, first: int) -> None:
+    """Fold the log into new tables, from the beginning to its end."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        number = copy_build(connection, first, aside=True, upto=_head(connection))
+        with closing(open_projection_connection(url, definition.name)) as own:
+            folding = Folding(own, number, definition, aim=AIM_OF_A_REBUILD)
+            while not folding.advance().at_end:
+                pass
+        assert build(connection, number).behind == 0
+        connection.execute("select wakelog.drop_build(%s)", [number])
+
+
+def in_sql(ground: Ground, count: int, turns: int) -> Iterator[Figure]:
+    """A rebuild of a SQL projection against one statement over the whole log."""
+    url = ground.database()
+    fill(url, count)
+    app = Wakelog("bench")
+    app.projection("totals", sql=FOLD, tables=TABLE)
+    first = _registered(url, app.projections["totals"])
+
+    def by_hand() -> None:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(
+                "drop table if exists by_hand; create table by_hand (key text primary key, events bigint, sum bigint)"
+            )
+            connection.execute(BY_HAND)
+
+    ours, theirs = alternate(
+        turns,
+        lambda: rate(count, lambda: fold(url, app.projections["totals"], first)),
+        lambda: rate(count, by_hand),
+    )
+    yield Figure("rebuild in SQL", "events/s", ours, theirs, "one insert .. select .. group by", 0.5)
+
+
+def in_python(ground: Ground, count: int, turns: int) -> Iterator[Figure]:
+    """A rebuild by a function per batch against a bare loop that reads and writes the same rows."""
+    url = ground.database()
+    fill(url, count)
+    app = Wakelog("bench")
+
+    @app.projection("seen", tables=COPIED, batch=True)
+    def seen(events: Any, connection: psycopg.Connection) -> None:
+        with connection.cursor() as cursor, cursor.copy("copy seen from stdin") as copy:
+            for event in events:
+                copy.write_row((event.position, event.payload["key"], event.payload["n"]))
+
+    first = _registered(url, app.projections["seen"])
+
+    def by_hand() -> None:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(
+                "drop table if exists by_hand; create table by_hand (position bigint, key text, n int)"
+            )
+            after, head = 0, _head(connection)
+            while after < head:
+                with connection.transaction():
+                    rows = connection.execute(
+                        "select * from wakelog.log_events where position > %s order by position limit 10000",
+                        [after],
+                    ).fetchall()
+                    with connection.cursor() as cursor, cursor.copy("copy by_hand from stdin") as copy:
+                        for row in rows:
+                            copy.write_row((row[0], row[6]["key"], row[6]["n"]))
+                    after = rows[-1][0]
+
+    ours, theirs = alternate(
+        turns,
+        lambda: rate(count, lambda: fold(url, app.projections["seen"], first)),
+        lambda: rate(count, by_hand),
+    )
+    yield Figure("rebuild in Python, by batch", "events/s", ours, theirs, "bare loop, same rows", 0.7)
+
+
+def in_parts(ground: Ground, count: int, turns: int) -> Iterator[Figure]:
+    """The command over two processes against the same over one, where the work is in Python."""
+    url = ground.database()
+    fill(url, count)
+    with tempfile.TemporaryDirectory() as folder:
+        app = Path(folder) / "bench_app.py"
+        app.write_text(textwrap.dedent(IN_PARTS))
+        _command(url, app, 1)  # the first one makes what serves
+
+        def over(processes: int) -> float:
+            return rate(count, lambda: _command(url, app, processes))
+
+        ours, theirs = alternate(turns, lambda: over(2), lambda: over(1))
+    yield Figure("rebuild over 2 processes", "events/s", ours, theirs, "the same over 1", 1.6)
+
+
+def beside_appends(ground: Ground, seconds: float, turns: int) -> Iterator[Figure]:
+    """Appends by 4 clients while a projection is rebuilt again and again, against none."""
+    url = ground.database()
+    fill(url, 50_000)
+    app = Wakelog("bench")
+    app.projection("totals", sql=FOLD, tables=TABLE)
+    first = _registered(url, app.projections["totals"])
+    script = "insert into wakelog.events (type, payload) values ('bench.other', '{\"n\": 1}');\n"
+
+    def append() -> float:
+        return ground.pgbench(url, script, clients=4, seconds=seconds)
+
+    def beside() -> float:
+        stopping = threading.Event()
+
+        def again() -> None:
+            while not stopping.is_set():
+                fold(url, app.projections["totals"], first)
+
+        thread = threading.Thread(target=again)
+        thread.start()
+        try:
+            return append()
+        finally:
+            stopping.set()
+            thread.join()
+
+    ours, theirs = alternate(turns, beside, append)
+    yield Figure("append while a rebuild runs", "events/s", ours, theirs, "no rebuild", 0.5)
+
+
+def _registered(url: str, definition: ProjectionDefinition) -> int:
+    with psycopg.connect(url, autocommit=True) as connection:
+        number = register(connection, definition)
+    assert number is not None
+    return number
+
+
+def _command(url: str, app: Path, processes: int) -> None:
+    command = [
+        sys.executable, "-c", "from wakelog_cli.main import main; main()", "projection", "rebuild", "chains",
+        "--app", str(app), "--processes", str(processes), "--database", url, "--json",
+    ]  # fmt: skip
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def _head(connection: psycopg.Connection) -> int:
+    row = connection.execute("select head from wakelog.sequencer").fetchone()
+    assert row is not None
+    return row[0]
+
+
+def figures(ground: Ground, count: int, turns: int) -> Iterator[Figure]:
+    """All of them, with a log of so many events for the fastest."""
+    yield from in_sql(ground, count, turns)
+    yield from in_python(ground, count // 5, turns)
+    yield from in_parts(ground, 2 * count // 5, turns)
+    yield from beside_appends(ground, max(count / 100_000, 1.0), turns)

@@ -1,0 +1,136 @@
+"""Folding a build of a projection from the command line: with progress, over processes, to be gone on with."""
+
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from wakelog_cli.database import value
+from wakelog_cli.failures import ExitCode, Failure
+from wakelog_cli.interruption import Interruption
+from wakelog_cli.progress import Progress
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+    from wakelog.projections.builds import Build
+    from wakelog.projections.definition import ProjectionDefinition
+    from wakelog.projections.folding import Folding, Step
+
+
+@dataclass(frozen=True)
+class Folded:
+    """How far a build came, of how many positions in how many seconds, and whether it serves now."""
+
+    position: int
+    events: int
+    seconds: float
+    served: bool
+
+
+def definition_of(app: str | None, name: str) -> "ProjectionDefinition | None":
+    """What an application says of a projection; None where no application is named. Raises `Failure` (4)."""
+    if app is None:
+        return None
+    from wakelog.agents.load import load_app
+
+    declared = load_app(app).projections
+    if name not in declared:
+        raise Failure(
+            f'"{app}" declares no projection "{name}"; it declares: {", ".join(declared) or "none"}',
+            ExitCode.UNKNOWN_NAME,
+            next_command="see: wakelog projection list",
+        )
+    return declared[name]
+
+
+def fold_build(
+    connection: "Connection[Any]",
+    url: str,
+    build: "Build",
+    definition: "ProjectionDefinition | None",
+    app: str | None,
+    processes: int,
+    *,
+    serve: bool,
+) -> Folded:
+    """Fold a build to its bound, or to the end of the log, over so many processes; with `serve`, let it take over.
+
+    Raises KeyboardInterrupt between two transactions, and `Failure` where it stops over an event.
+    """
+    from wakelog.projections.connection import open_projection_connection
+    from wakelog.projections.folding import AIM_OF_A_REBUILD, Folding
+
+    head = value(connection, "select head from wakelog.sequencer")
+    upto = head if build.upto is None else build.upto
+    parts = value(connection, "select wakelog.split_build(%(b)s, %(n)s)", {"b": build.build, "n": processes})
+    with (
+        Interruption() as interruption,
+        Progress("folding", "positions", max(upto - build.position, 0)) as progress,
+    ):
+        if parts > 1:
+            _fold_in_parts(connection, url, build, app, parts, upto, progress, interruption)
+        with closing(open_projection_connection(url, build.projection)) as own:
+            folding = Folding(own, build.build, definition, aim=AIM_OF_A_REBUILD)
+            served, step = False, None
+            while step is None or not step.at_end:
+                with interruption.put_off():
+                    step = folding.advance(build.upto)
+                _count(step, progress)
+            while serve and not served:
+                with interruption.put_off():
+                    step, served = _serve(folding)
+                _count(step, progress)
+                if step.at_end and not served:
+                    break
+    return Folded(step.upto, progress.count, progress.seconds, served)
+
+
+def _count(step: "Step", progress: Progress) -> None:
+    progress.advance(step.moved, step.moved)
+    if step.stopped:
+        raise Failure(
+            f"an event cannot be folded, at position {step.upto}: {step.poison}",
+            next_command="mend the fold or the event's version of it, and type the same command again",
+        )
+
+
+def _serve(folding: "Folding") -> "tuple[Step, bool]":
+    """Take over. Where appends do not stand still for it at this moment, again in another."""
+    import psycopg
+
+    while True:
+        try:
+            return folding.catch_up_and_serve()
+        except psycopg.errors.LockNotAvailable:
+            time.sleep(0.2)
+            folding.advance()
+
+
+def _fold_in_parts(
+    connection: "Connection[Any]",
+    url: str,
+    build: "Build",
+    app: str | None,
+    parts: int,
+    upto: int,
+    progress: Progress,
+    interruption: Interruption,
+) -> None:
+    from wakelog.worker.projecting import Parts
+
+    target = app if build.kind != "sql" else None
+    with Parts(url, target, build.projection, build.build, parts, upto) as work:
+        done = False
+        while not done:
+            done = work.ended(0.1)
+            # Each part goes through the whole log, so how far they are is how far each is, on average.
+            position = value(
+                connection,
+                "select (sum(position) / count(*))::bigint from wakelog.checkpoints where build_id = %(b)s",
+                {"b": build.build},
+            )
+            moved = position - build.position - progress.count
+            progress.advance(moved, moved)
+    with interruption.put_off():
+        value(connection, "select wakelog.join_parts(%(b)s)", {"b": build.build})

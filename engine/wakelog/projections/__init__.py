@@ -1,0 +1,1 @@
+"""State that is derived from the log: made, kept up to date, made anew beside itself, and thrown away."""

@@ -1,0 +1,1 @@
+alter table wakelog.families add column versions jsonb;
