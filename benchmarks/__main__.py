@@ -2,6 +2,7 @@
 
 import argparse
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from types import FrameType
 
 import psycopg
 
-from benchmarks import appending, delivering, waking
+from benchmarks import appending, delivering, projecting, sealing, waking
 from benchmarks.figure import Failed, Figure, machine, show
 from benchmarks.ground import Ground
 from wakelog import WakelogError
@@ -22,6 +23,7 @@ def catalogue(scale: int, turns: int) -> dict[str, Callable[[Ground], Iterator[F
         "append": lambda g: appending.one_row_transactions(g, 5 / scale, turns),
         "bulk": lambda g: appending.bulk(g, 50_000 // scale, turns),
         "sequence": lambda g: appending.sequencing(g, 100_000 // scale, turns),
+        "seal": lambda g: sealing.sealing(g, 10 / scale, 100_000 // scale, turns),
         "no-op": lambda g: delivering.no_op(g, 50_000 // scale, turns),
         "batch": lambda g: delivering.batch(g, 50_000 // scale, turns),
         "backlog": lambda g: delivering.backlog(g, 1_000_000 // scale, 10_000 // scale, turns),
@@ -31,6 +33,7 @@ def catalogue(scale: int, turns: int) -> dict[str, Callable[[Ground], Iterator[F
         "workers": lambda g: waking.many_workers(g, 64 // scale, 100 // scale, min(turns, 2)),
         "effects": lambda g: delivering.effects(g, 5_000 // scale, turns),
         "steps": lambda g: delivering.steps(g, 5_000 // scale, turns),
+        "project": lambda g: projecting.figures(g, 500_000 // scale, turns),
     }
 
 
@@ -67,7 +70,7 @@ def main() -> int:
                 for figure in benchmarks[name](ground):
                     figures.append(figure)
                     _progress(f"    {figure.name}: {figure.ratio:.2f}")
-            except (WakelogError, psycopg.Error) as error:
+            except (WakelogError, psycopg.Error, subprocess.CalledProcessError) as error:
                 failed.append(Failed(name, str(error).partition("\n")[0]))
                 _progress(f"    failed: {failed[-1].why}")
     except KeyboardInterrupt:

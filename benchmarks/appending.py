@@ -86,4 +86,4 @@ def sequencing(ground: Ground, count: int, turns: int) -> Iterator[Figure]:
             lambda: rate(count, lambda: connection.execute("select wakelog.sequence()")),
             lambda: rate(count, lambda: connection.execute(insert, [count])),
         )
-    yield found.figure("(sequencing)", "events/s", "one insert .. select of as many", None)
+    yield found.figure("sequencing", "events/s", "one insert .. select of as many", 1)

@@ -67,28 +67,40 @@ def status(event: Event, ctx: Context) -> None:
     """Collect the three outcomes of a push; whoever brings the last one posts the status.
 
     All of it is in one transaction with the acknowledgement, so each outcome is written down exactly once. The push's
-    row is locked first: of three that come at the same moment, each sees what those before it have written.
+    row is locked first: of three that come at the same moment, each sees what those before it have written. In a fork
+    (`wakelog workflow fork`), the outcomes of the past that it shares count as well.
     """
-    check, _, end = event.type.partition(".")
-    outcome = event.payload["conclusion"] if end == "completed" else "error"
-    summary = event.payload["summary"] if end == "completed" else event.payload["error"]
-    db, push = ctx.connection, event.causation_id
-
+    db, workflow = ctx.connection, event.correlation_id
     commit = db.execute(
-        "insert into ci.pushes (push, commit) select id, payload ->> 'after' from wakelog.events where id = %s"
-        " on conflict (push) do update set push = excluded.push returning commit",  # locks the row
-        [push],
+        "insert into ci.pushes (workflow, commit) select %s, payload ->> 'after' from wakelog.events where id = %s"
+        " on conflict (workflow) do update set workflow = excluded.workflow returning commit",  # locks the row
+        [workflow, event.causation_id],
     ).fetchone()[0]
     added = db.execute(
         "insert into ci.results values (%s, %s, %s, %s) on conflict do nothing",
-        [push, check, outcome, summary],
+        [workflow, *outcome_of(event.type, event.payload)],
     ).rowcount
-    rows = db.execute('select "check", outcome, summary from ci.results where push = %s', [push]).fetchall()
-    if not added or len(rows) < len(CHECKS):
-        return
-    state = "success" if all(outcome == "success" for _, outcome, _ in rows) else "failure"
+    past = db.execute(
+        "select type, payload from wakelog.workflow_events(%s) where shared and type = any (%s)",
+        [workflow, [f"{check}.{end}" for check in CHECKS for end in ("completed", "failed")]],
+    ).fetchall()
+    rows = [outcome_of(*outcome) for outcome in past]
+    rows += db.execute(
+        'select "check", outcome, summary from ci.results where workflow = %s', [workflow]
+    ).fetchall()
     results = {name: {"outcome": outcome, "summary": summary} for name, outcome, summary in rows}
+    if not added or len(results) < len(CHECKS):
+        return
+    state = "success" if all(result["outcome"] == "success" for result in results.values()) else "failure"
     append(
         db, "ci.status", {"commit": commit, "state": state, "checks": results}, source="status",
-        idempotency_key=str(push), correlation_id=event.correlation_id, causation_id=event.id,
+        idempotency_key=workflow, correlation_id=workflow, causation_id=event.id,
     )  # fmt: skip
+
+
+def outcome_of(type_: str, payload: dict[str, Any]) -> tuple[str, str, str]:
+    """Which check an event tells of, what came of it, and a sentence about that."""
+    check, _, end = type_.partition(".")
+    if end == "completed":
+        return check, payload["conclusion"], payload["summary"]
+    return check, "error", payload["error"]

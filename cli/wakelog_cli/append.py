@@ -48,6 +48,14 @@ _LARGEST = 256 * 1024 * 1024
     type=Later(),
     help="No agent is given it before then: 90s, 24h from now, or at 2026-12-01T09:00.",
 )
+@click.option(
+    "--private",
+    "private",
+    multiple=True,
+    metavar="PLACE=SUBJECT",
+    help="A place in the payload that is personal, and about whom: address.street=customer-17. May be repeated; "
+    "=customer-17 is all of it.",
+)
 @click.option("--many", metavar="FILE", help="Append a whole file of JSON lines, all or none; - is stdin.")
 @database_option
 @json_option
@@ -62,6 +70,7 @@ def append(
     correlation: str | None,
     cause: UUID | None,
     after: datetime | None,
+    private: tuple[str, ...],
     many: str | None,
     database: str | None,
     as_json: bool,
@@ -71,7 +80,7 @@ def append(
     The payload is JSON, from the command line, a file (@FILE) or stdin (-); without it, an empty object.
 
     With --many each line of FILE is an object: type, and if wanted payload, stream, expected_version, source,
-    idempotency_key, metadata, correlation_id, causation_id, schema_version, occurred_at, id, deliver_after.
+    idempotency_key, metadata, correlation_id, causation_id, schema_version, occurred_at, id, deliver_after, private.
 
     Examples:
 
@@ -105,11 +114,26 @@ def append(
             "correlation_id": correlation,
             "causation_id": cause,
             "deliver_after": after,
+            "private": _private(private),
         }
     )
     with connected(database, schema=False) as connection:
         _require_schema(connection)
         _append_one(connection, event, as_json)
+
+
+def _private(said: tuple[str, ...]) -> str | dict[str, str] | None:
+    places: dict[str, str] = {}
+    for each in said:
+        place, equals, subject = each.partition("=")
+        if not equals or not subject:
+            raise click.UsageError(f"expected --private such as email=customer-17, found {each!r}")
+        places[place] = subject
+    if "" not in places:
+        return places or None
+    if len(places) > 1:
+        raise click.UsageError("expected either all of the payload or places in it as --private, found both")
+    return places[""]
 
 
 def _append_one(connection: "Connection[Any]", event: "NewEvent", as_json: bool) -> None:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 # Seconds that an event may be without a position while somebody keeps the doors.
 _PATIENCE = 2.0
 
+# How much later than it should events may be sealed.
+_SEALED_WITHIN = timedelta(minutes=1)
+
 # At most so many are looked at again.
 _UNSEQUENCED: LiteralString = """
     select array_agg(seq) from wakelog.without_position(10000) as u (seq)
@@ -313,6 +316,30 @@ def unmatched(connection: "Connection[Any]") -> Iterator[Finding]:
         )
 
 
+def seals(connection: "Connection[Any]") -> Iterator[Finding]:
+    """Whether the log is sealed as it should be; what is not sealed can be changed unseen."""
+    (found,) = rows(
+        connection,
+        """select g.enabled, g.every, s.head - coalesce(l.upto, 0) as unsealed,
+                  wakelog.clock() - (select p.sequenced_at from wakelog.log p
+                                     where p.position > coalesce(l.upto, 0) order by p.position limit 1) as age
+           from wakelog.sealing g cross join wakelog.sequencer s
+           cross join (select max(to_position) as upto from wakelog.seals) l""",
+    )
+    unsealed = counted(found["unsealed"], "event")
+    if not found["enabled"]:
+        yield Finding("seals", "ok", f"sealing is off, {unsealed} not sealed")
+    elif found["age"] is not None and found["age"] > 10 * found["every"] + _SEALED_WITHIN:
+        yield Finding(
+            "seals",
+            "warn",
+            f"{unsealed} not sealed for {in_words(found['age'])}, expected every {in_words(found['every'])}",
+            "start a worker, whose doorkeeper seals; or: wakelog seal now",
+        )
+    else:
+        yield Finding("seals", "ok", f"{unsealed} not sealed yet")
+
+
 def settings(connection: "Connection[Any]") -> Iterator[Finding]:
     """Settings that lose events or stop the cleaning up."""
     now = {
@@ -387,4 +414,4 @@ def notifications(connection: "Connection[Any]") -> Iterator[Finding]:
 
 
 BEFORE_THE_SCHEMA: tuple[Check, ...] = (server, settings, connections, notifications, transactions, listening)
-WITH_THE_SCHEMA: tuple[Check, ...] = (cluster, doorkeeper, workers, agents, projections, unmatched)
+WITH_THE_SCHEMA: tuple[Check, ...] = (cluster, doorkeeper, workers, agents, projections, unmatched, seals)

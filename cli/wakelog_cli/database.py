@@ -6,6 +6,7 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, LiteralString
+from uuid import UUID
 
 from wakelog_cli.failures import ExitCode, Failure
 
@@ -113,6 +114,20 @@ def sequence_if_allowed(connection: "Connection[Any]") -> None:
 
     with suppress(psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction):
         connection.execute("select wakelog.sequence()")
+
+
+def correlation_of(connection: "Connection[Any]", workflow: str) -> str:
+    """The correlation of a workflow that is named by it, or by the id of any of its events."""
+    try:
+        event_id = UUID(workflow)
+    except ValueError:
+        return workflow
+    of_event = value(
+        connection,
+        "select coalesce(correlation_id, id::text) from wakelog.events where id = %(id)s",
+        {"id": event_id},
+    )
+    return of_event or workflow
 
 
 def require_agent(connection: "Connection[Any]", name: str) -> None:

@@ -177,7 +177,7 @@ def take_over(
 
 def results_recorded(connection: "Connection[Any]", push: str) -> int:
     """How many outcomes of a push the pipeline has written down."""
-    return value(connection, "select count(*) from ci.results where push = %(push)s::uuid", {"push": push})
+    return value(connection, "select count(*) from ci.results where workflow = %(push)s", {"push": push})
 
 
 def timeline(connection: "Connection[Any]", push: str) -> list[dict[str, Any]]:

@@ -84,7 +84,8 @@ def _explain_database(failure: BaseException, command: str) -> tuple[int, str] |
         case pg.InsufficientPrivilege():
             return ExitCode.FAILED, (
                 f"the database refused: {_primary(failure)}; use a role that was granted wakelog_writer (append), "
-                "wakelog_reader (look) or wakelog_worker (all), and see which one this is: wakelog db url"
+                "wakelog_reader (look) or wakelog_worker (all), and wakelog_keys for what is private; see which one "
+                "this is: wakelog db url"
             )
         case pg.UntranslatableCharacter() | pg.ProgramLimitExceeded() | psycopg.DataError():
             return (

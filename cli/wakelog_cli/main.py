@@ -16,12 +16,17 @@ from wakelog_cli.dead import dead
 from wakelog_cli.demo import demo
 from wakelog_cli.doctor import doctor
 from wakelog_cli.failures import ExitCode, explain
+from wakelog_cli.forget import forget
 from wakelog_cli.projection import projection
+from wakelog_cli.proof import proof
+from wakelog_cli.seal import seal
 from wakelog_cli.tail import tail
 from wakelog_cli.timeline import timeline
 from wakelog_cli.types import types
 from wakelog_cli.up import up
+from wakelog_cli.verify import verify
 from wakelog_cli.worker import worker
+from wakelog_cli.workflow import workflow
 
 if TYPE_CHECKING:
     import io
@@ -32,9 +37,10 @@ __all__ = ["main", "run", "wakelog"]
 @rich_config(help_config={"text_paragraph_linebreaks": "\n\n"})
 @group(
     panels=[
-        RichCommandPanel("Events", commands=["append", "tail", "timeline", "types"]),
+        RichCommandPanel("Events", commands=["append", "tail", "timeline", "workflow", "types"]),
         RichCommandPanel("Agents", commands=["up", "worker", "agents", "lag", "workers", "dead", "demo"]),
         RichCommandPanel("State", commands=["projection"]),
+        RichCommandPanel("Integrity", commands=["verify", "seal", "proof", "forget"]),
         RichCommandPanel("Database", commands=["doctor", "bench", "db"]),
     ],
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -50,7 +56,8 @@ def wakelog() -> None:
 
 
 for _command in (
-    up, append, tail, worker, agents, lag, workers, dead, timeline, types, projection, doctor, bench, db, demo,
+    up, append, tail, worker, agents, lag, workers, dead, timeline, workflow, types, projection, verify, seal, proof,
+    forget, doctor, bench, db, demo,
 ):  # fmt: skip
     wakelog.add_command(_command)
 

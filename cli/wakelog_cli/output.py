@@ -84,6 +84,8 @@ def shortened(text: str, length: int) -> str:
 
 
 def _plain(value: Any) -> Any:
+    from wakelog.forgotten import Forgotten
+
     match value:
         case datetime():
             return value.astimezone(UTC).isoformat()
@@ -93,5 +95,7 @@ def _plain(value: Any) -> Any:
             return str(value)
         case Decimal():
             return int(value) if value == value.to_integral_value() else float(value)
+        case Forgotten():
+            return value.as_json()
         case _:
             raise TypeError(f"expected something JSON knows, found {type(value).__name__}")

@@ -26,18 +26,24 @@ from wakelog.errors import (
     DoNotRetry,
     GiveBack,
     LeaseLost,
+    LogDamaged,
+    NothingToFork,
     ProjectionBehind,
     RetryAfter,
     SchemaMismatch,
+    SubjectForgotten,
     UnknownAgent,
     UnknownProjection,
+    UnknownSubject,
     UnknownType,
     UnknownVersion,
+    UnknownWorkflow,
     UnreadableEvent,
     Unroutable,
     VersionConflict,
     WakelogError,
 )
+from wakelog.forgotten import FORGOTTEN
 from wakelog.log.append import append, append_many
 from wakelog.log.event import Event, NewEvent
 from wakelog.log.models import closed_family, event_model, upcaster
@@ -49,6 +55,7 @@ from wakelog.projections.waiting import wait_until
 __version__ = "0.1.0"
 
 __all__ = [
+    "FORGOTTEN",
     "AppendOnly",
     "Backoff",
     "BadInput",
@@ -65,15 +72,20 @@ __all__ = [
     "Fixed",
     "GiveBack",
     "LeaseLost",
+    "LogDamaged",
     "NewEvent",
+    "NothingToFork",
     "ProjectionBehind",
     "Rate",
     "RetryAfter",
     "SchemaMismatch",
+    "SubjectForgotten",
     "UnknownAgent",
     "UnknownProjection",
+    "UnknownSubject",
     "UnknownType",
     "UnknownVersion",
+    "UnknownWorkflow",
     "UnreadableEvent",
     "Unroutable",
     "VersionConflict",

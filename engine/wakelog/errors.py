@@ -122,6 +122,39 @@ class ProjectionBehind(WakelogError, TimeoutError):
     sqlstate = "WL015"
 
 
+class UnknownWorkflow(WakelogError):
+    """No event carries that correlation."""
+
+    exit_code = 4
+    sqlstate = "WL019"
+
+
+class NothingToFork(WakelogError):
+    """Nothing of the workflow was open at the point, or not the event that was to be changed."""
+
+    exit_code = 2
+    sqlstate = "WL020"
+
+
+class LogDamaged(WakelogError):
+    """Something that had its position in the log is gone. See: wakelog verify."""
+
+    sqlstate = "WL016"
+
+
+class SubjectForgotten(WakelogError):
+    """Nothing personal can be written about a subject that was forgotten."""
+
+    sqlstate = "WL017"
+
+
+class UnknownSubject(WakelogError):
+    """Nothing personal was ever written about such a subject."""
+
+    exit_code = 4
+    sqlstate = "WL018"
+
+
 class DatabaseUnreachable(WakelogError):
     """No connection could be made."""
 
@@ -162,6 +195,8 @@ BY_SQLSTATE: dict[str, type[WakelogError]] = {
     for error in (
         VersionConflict, LeaseLost, UnknownAgent, AppendOnly, SequencerRefused, BadInput, UnknownWorker,
         CapacityReached, UnknownType, Unroutable, UnknownVersion, CheckpointMoved, UnknownProjection, ProjectionBehind,
+        UnknownWorkflow, NothingToFork,
+        LogDamaged, SubjectForgotten, UnknownSubject,
     )
     if error.sqlstate
 }  # fmt: skip

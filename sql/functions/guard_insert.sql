@@ -12,10 +12,7 @@ begin
     perform wakelog.check_family(new);
     for v_agent in
         select a.* from wakelog.agents a
-        where a.capacity is not null
-          and (a.type_regex is null or '.' || new.type ~ a.type_regex)
-          and new.type not in (a.name || '.completed', a.name || '.failed')
-          and wakelog.wants(a, new)
+        where a.capacity is not null and wakelog.is_for(a, new)
         order by a.id
     loop
         perform wakelog.take_slot(v_agent, new);

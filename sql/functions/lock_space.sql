@@ -10,6 +10,7 @@ return case p_of
     when 'worker' then 2002873192
     when 'stream' then 2002873193
     when 'streams' then 2002873195
+    when 'sealer' then 2002873199
     when 'upgrade' then 2002873194
     when 'projection' then 2002873201
     when 'projection code' then 2002873202

@@ -15,6 +15,8 @@ as $$
 declare
     v_filtered boolean := p_agent.source_regex is not null or p_agent.metadata is not null
                           or p_agent.payload_path is not null;
+    -- Copies in forks may be for some agents only.
+    v_confined boolean := exists (select from wakelog.copies c where c.agents is not null);
     v_types integer[];
     v_own integer[];
 begin
@@ -24,11 +26,15 @@ begin
             return query
             select l.position from wakelog.log l
             where l.position > p_after and l.position <= p_upto and l.type_id <> all (v_own)
+              and (not v_confined or not exists (
+                  select from wakelog.copies c where c.seq = l.seq and c.agents is not null and p_agent.name <> all (c.agents)))
             order by l.position limit p_limit;
         else
             return query
             select l.position from wakelog.log l join wakelog.events e on e.seq = l.seq
             where l.position > p_after and l.position <= p_upto and l.type_id <> all (v_own)
+              and (not v_confined or not exists (
+                  select from wakelog.copies c where c.seq = l.seq and c.agents is not null and p_agent.name <> all (c.agents)))
               and wakelog.wants(p_agent, e)
             order by l.position limit p_limit;
         end if;
@@ -47,6 +53,8 @@ begin
             select l.position from wakelog.log l
             where (l.type_id, l.position) > (t.type_id, p_after)
               and (l.type_id, l.position) <= (t.type_id, p_upto)
+              and (not v_confined or not exists (
+                  select from wakelog.copies c where c.seq = l.seq and c.agents is not null and p_agent.name <> all (c.agents)))
               and (not v_filtered or (
                   select wakelog.wants(p_agent, e) from wakelog.events e where e.seq = l.seq))
             order by l.type_id, l.position limit p_limit
@@ -58,6 +66,8 @@ begin
         where l.position > p_after and l.position <= p_upto
           and exists (select from wakelog.agent_types w
                       where w.agent_id = p_agent.id and w.type_id = l.type_id)
+          and (not v_confined or not exists (
+              select from wakelog.copies c where c.seq = l.seq and c.agents is not null and p_agent.name <> all (c.agents)))
           and (not v_filtered or (
               select wakelog.wants(p_agent, e) from wakelog.events e where e.seq = l.seq))
         order by l.position limit p_limit;

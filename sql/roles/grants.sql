@@ -1,6 +1,6 @@
 -- What each role may do. wakelog_writer: insert events and nothing else, read included (seq, xid and
 -- recorded_at are not for it to say). wakelog_reader: look at everything. wakelog_worker: claim and finish
--- work, append, and look.
+-- work, append, and look. wakelog_keys, beside one of these: write and read what is personal.
 do $$
 declare
     v_function regprocedure;
@@ -31,14 +31,33 @@ begin
     if exists (select from pg_catalog.pg_roles where rolname = 'wakelog_reader') then
         grant usage on schema wakelog to wakelog_reader;
         grant select on all tables in schema wakelog to wakelog_reader;
+        revoke select on wakelog.subject_keys from wakelog_reader;
         grant execute on function
             wakelog.clock(), wakelog.lock_space(text), wakelog.without_position(integer), wakelog.position_at(timestamptz),
             wakelog.pattern_regex(text, text), wakelog.patterns_regex(text[], text),
             wakelog.behind(wakelog.agents, bigint, bigint),
             wakelog.oldest_waiting(wakelog.agents, bigint, bigint),
             wakelog.worker_alive(wakelog.worker_sessions),
-            wakelog.ready_agents(text[]), wakelog.projection_id(text),
-            wakelog.wait_until(text, bigint, interval)
+            wakelog.ready_agents(text[]), wakelog.head()
+            to wakelog_reader;
+        -- Of projections.
+        grant execute on function wakelog.projection_id(text), wakelog.wait_until(text, bigint, interval)
+            to wakelog_reader;
+        -- Of workflows.
+        grant execute on function
+            wakelog.events_as_of(timestamptz, bigint), wakelog.moment_of(bigint),
+            wakelog.is_for(wakelog.agents, wakelog.events), wakelog.wants(wakelog.agents, wakelog.events),
+            wakelog.steps_of(integer, bigint),
+            wakelog.ancestry(text), wakelog.workflow_events(text, bigint), wakelog.workflow_as_of(text, bigint, timestamptz),
+            wakelog.workflow_at(text, bigint, timestamptz), wakelog.workflow_summary(text),
+            wakelog.recorded_work(text, text[]), wakelog.unfinished_workflows(),
+            wakelog.recent_workflows(bigint, bigint, integer[], bigint),
+            wakelog.workflows(timestamptz, text, text, bigint, bigint)
+            to wakelog_reader;
+        -- Of seals and private fields.
+        grant execute on function
+            wakelog.merkle_root(bytea), wakelog.seal_hash(wakelog.seals), wakelog.is_restored(),
+            wakelog.keys_to_read(bigint[])
             to wakelog_reader;
     end if;
 
@@ -70,10 +89,14 @@ begin
             wakelog.record_step(text, bigint, bigint, integer, text, jsonb),
             wakelog.finished_steps(text, bigint),
             wakelog.sequence(), wakelog.is_restored(), wakelog.rebase(), wakelog.ring(), wakelog.reap_workers(),
-            wakelog.make_history_partitions(integer),
+            wakelog.make_history_partitions(integer), wakelog.seal(integer),
             wakelog.pause_agent(text), wakelog.resume_agent(text),
             wakelog.rewind_agent(text, bigint, boolean), wakelog.remove_agent(text),
-            wakelog.retry_dead(text, bigint), wakelog.discard_dead(text, bigint),
+            wakelog.retry_dead(text, bigint), wakelog.discard_dead(text, bigint)
+            to wakelog_worker;
+        grant execute on procedure wakelog.look(boolean, bigint, bigint, double precision) to wakelog_worker;
+        -- Of projections.
+        grant execute on function
             wakelog.register_projection(text, jsonb), wakelog.declare_projection(text, jsonb),
             wakelog.make_tables(integer), wakelog.copy_build(integer, boolean, text, bigint),
             wakelog.attend_build(integer, boolean), wakelog.begin_projecting(integer, integer, bigint, bigint),
@@ -87,8 +110,17 @@ begin
             wakelog.forget_build(integer), wakelog.drop_build(integer),
             wakelog.forget_projection(text), wakelog.drop_projection(text)
             to wakelog_worker;
-        grant execute on procedure wakelog.look(boolean, bigint, bigint, double precision), wakelog.project(text)
+        grant execute on procedure wakelog.project(text) to wakelog_worker;
+        -- Of workflows.
+        grant execute on function
+            wakelog.fork_workflow(text, uuid, bigint, timestamptz, jsonb, text[]), wakelog.begin_rehearsal()
             to wakelog_worker;
+    end if;
+
+    if exists (select from pg_catalog.pg_roles where rolname = 'wakelog_keys') then
+        grant usage on schema wakelog to wakelog_keys;
+        grant select on wakelog.subjects, wakelog.subject_keys to wakelog_keys;
+        grant execute on function wakelog.keys_to_write(text[]), wakelog.keys_to_read(bigint[]) to wakelog_keys;
     end if;
 end
 $$;

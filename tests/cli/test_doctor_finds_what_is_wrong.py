@@ -48,6 +48,16 @@ class TestOnSafeDisks:
         assert checks["types"]["state"] == "warn"
         assert "psuh" in checks["types"]["found"]
 
+    def test_a_log_that_is_not_sealed(self, wakelog: Wakelog, log_of_three: Connection) -> None:
+        assert states(wakelog, 0)["seals"] == "ok"
+        name = log_of_three.info.dbname
+        log_of_three.execute(f"alter database {name} set wakelog.clock_offset = '5 minutes'".encode())
+        ended = wakelog("doctor", "--json")
+        (found,) = [check for check in ended.json["checks"] if check["check"] == "seals"]
+        assert (found["state"], found["found"][:32]) == ("warn", "3 events not sealed for 5 min, e")
+        wakelog("seal", "now")
+        assert states(wakelog, 0)["seals"] == "ok"
+
     def test_people_get_a_table(self, wakelog: Wakelog) -> None:
         words = wakelog("doctor").out
         assert words.rstrip().endswith("0 failed, 1 warning")

@@ -43,7 +43,9 @@ class TestEveryCommand:
 
 
 @pytest.mark.parametrize(
-    "path", [path for path, _ in COMMANDS] + ["wakelog", "wakelog agents", "wakelog dead"]
+    "path",
+    [path for path, _ in COMMANDS]
+    + ["wakelog", "wakelog agents", "wakelog dead", "wakelog workflow", "wakelog seal", "wakelog types"],
 )
 def test_its_help_can_be_shown(path: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert wakelog.main([*path.split()[1:], "--help"], "wakelog", standalone_mode=False) == 0

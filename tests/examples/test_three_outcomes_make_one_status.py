@@ -11,6 +11,8 @@ import psycopg
 import pytest
 
 from wakelog import Event, Wakelog, append
+from wakelog.testing import LogUnderTest
+from wakelog.workflows import fork
 
 CHECKS = ("tests", "lint", "security")
 
@@ -98,6 +100,31 @@ def test_an_outcome_that_comes_again_posts_nothing_more(ci_database: str, pipeli
         with psycopg.connect(ci_database) as connection:
             status(outcome, SimpleNamespace(connection=connection))
     assert [payload["state"] for payload, _ in _statuses(ci_database)] == ["failure"]
+
+
+def test_a_fork_makes_a_status_of_its_own(ci_database: str, pipeline: Wakelog) -> None:
+    only_status = Wakelog("ci")
+    only_status.agents["status"] = pipeline.agents["status"]
+    with LogUnderTest(ci_database) as log:
+        push = log.append("push", {"after": "abc123"})
+        for check in CHECKS:
+            log.append(
+                f"{check}.completed", {"conclusion": "success", "summary": "fine"}, source=check,
+                correlation_id=push.correlation_id, causation_id=push.id,
+            )  # fmt: skip
+            log.run_until_idle(only_status)
+        (status,) = log.events("ci.status")
+        last = next(e for e in log.events("*.completed") if e.id == status.causation_id)
+        again = fork(log.connection, status.correlation_id, event=last.id, changes={"conclusion": "failure"})
+        log.run_until_idle(only_status)
+        first, second = log.events("ci.status")
+    assert (first.payload["state"], second.payload["state"]) == ("success", "failure")
+    assert second.correlation_id == again
+    changed = last.type.split(".")[0]
+    assert {name: result["outcome"] for name, result in second.payload["checks"].items()} == {
+        check: "failure" if check == changed else "success" for check in CHECKS
+    }
+    assert second.payload["commit"] == "abc123"
 
 
 def test_a_check_that_was_given_up_counts_as_an_error(ci_database: str, pipeline: Wakelog) -> None:

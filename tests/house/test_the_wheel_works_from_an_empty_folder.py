@@ -89,5 +89,6 @@ def test_the_wheel_carries_what_is_needed_and_no_waste(wheel: Path) -> None:
         "wakelog/_sql/install.txt",
         "wakelog/_migrations/env.py",
         "wakelog/_examples/ci_pipeline.py",
+        "wakelog/_examples/check_proof.py",
     ):
         assert needed in carried

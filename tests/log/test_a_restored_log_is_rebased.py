@@ -93,7 +93,8 @@ def test_a_dump_restored_into_another_cluster_goes_on(
     with ThrowawayPostgres(binaries) as other:
         subprocess.run(
             [binaries.program("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", other.url()],
-            input=f"create role wakelog_writer; create role wakelog_reader; create role wakelog_worker;{dump}",
+            input="create role wakelog_writer; create role wakelog_reader; create role wakelog_worker;"
+            f"create role wakelog_keys;{dump}",
             check=True, capture_output=True, text=True,
         )  # fmt: skip
         with psycopg.connect(other.url(), autocommit=True) as restored:

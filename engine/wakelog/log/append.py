@@ -1,9 +1,9 @@
 """Appending events, in the caller's transaction: commit publishes them, rollback leaves nothing."""
 
-from collections.abc import Awaitable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Generator, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from datetime import datetime
-from itertools import groupby
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any, Literal, overload
 from uuid import UUID
 
@@ -18,6 +18,7 @@ from wakelog.log.bulk import Shape, copy_blocks, copy_statement, shape
 from wakelog.log.connections import (
     Rows,
     Statement,
+    converse,
     is_async,
     is_session,
     is_sqlalchemy,
@@ -26,6 +27,7 @@ from wakelog.log.connections import (
     unknown,
 )
 from wakelog.log.event import COLUMNS, Event, NewEvent
+from wakelog.log.private import events_of, hidden
 from wakelog.log.values import json_text
 
 if TYPE_CHECKING:
@@ -57,6 +59,9 @@ Backpressure = Literal["refuse", "wait"] | Duration
 # One call of wakelog.append_many: enough to make the round trip cheap, few enough to fit into memory twice.
 _MOST_EVENTS = 1000
 _MOST_CHARACTERS = 8_000_000
+# Events whose keys are asked for in one round trip.
+_ASKED_TOGETHER = 200
+_PRIVATE = "private"
 
 
 @overload
@@ -76,6 +81,7 @@ def append(
     occurred_at: datetime | None = None,
     id: UUID | str | None = None,
     deliver_after: Duration | datetime | None = None,
+    private: str | Mapping[str, str] | None = None,
     backpressure: Backpressure | None = None,
 ) -> Event: ...
 
@@ -97,6 +103,7 @@ def append(
     occurred_at: datetime | None = None,
     id: UUID | str | None = None,
     deliver_after: Duration | datetime | None = None,
+    private: str | Mapping[str, str] | None = None,
     backpressure: Backpressure | None = None,
 ) -> Awaitable[Event]: ...
 
@@ -121,6 +128,9 @@ def append(
     `source` that already carries the `idempotency_key` is returned as it is, and nothing is appended.
     `deliver_after` is a duration from now (seconds, "5m", a timedelta; by this program's clock) or a moment: no agent
     is given the event before it; the log has it at once.
+    `private` says what of the payload is personal and about whom: a subject for all of it, or places and subjects, as
+    in {"address.street": "customer-17"}. It is encrypted before it is sent, under the subject's key, and unreadable for
+    everybody once `wakelog forget` has destroyed that. Needs the role wakelog_keys, and the package cryptography.
     `backpressure` says what to do where an agent that wants the event has reached its capacity: "refuse", "wait", or
     wait for so many seconds (or "5m") and then refuse; None for what the setting wakelog.backpressure says, and that is
     to refuse. Waiting keeps the transaction open, and sees room being made at isolation level read committed.
@@ -129,11 +139,19 @@ def append(
         VersionConflict: the stream is at another version; the transaction is aborted.
         CapacityReached: an agent's capacity is reached; the transaction is aborted.
         UnknownType, UnknownVersion, DoesNotFit: it is not what was declared closed (`event_model`, `closed_family`).
+        SubjectForgotten: something private belongs to a subject that was forgotten; the transaction is aborted.
         BadInput: a value cannot be used; most are refused before anything is sent.
         psycopg.Error, sqlalchemy.exc.DBAPIError: whatever else the database refuses.
     """
     event = NewEvent.of({**values, "type": type, "payload": payload})
-    return run(connection, _APPEND, {**_parameters(event), "backpressure": _patience(backpressure)}, _one)
+    appending = _appending(connection, event, _patience(backpressure))
+    if event.private is None:
+        return converse(connection, appending)
+    # Its keys and the event in one transaction, where the connection would make two of it.
+    if is_async(connection):
+        return _in_one_async(connection, appending)
+    with translated(), _atomic(_driver(connection)):
+        return converse(connection, appending)
 
 
 @overload
@@ -160,14 +178,16 @@ def append_many(
     driver = _driver(connection)
     count = 0
     with translated(), _atomic(driver):
-        for copied, piece in _pieces(events, may_copy=driver is not None):
-            if driver is None or copied is None:
-                for batch, number in _batches(piece):
-                    run(driver or connection, _APPEND_MANY, {"events": batch}, _nothing)
-                    count += number
+        for way, piece in _pieces(events, may_copy=driver is not None):
+            if driver is None or not isinstance(way, tuple):
+                for some in _lists(piece) if way == _PRIVATE else [piece]:
+                    hidden_ones = converse(driver or connection, hidden(some)) if way == _PRIVATE else some
+                    for batch, number in _batches(hidden_ones):
+                        run(driver or connection, _APPEND_MANY, {"events": batch}, _nothing)
+                        count += number
             else:
                 counted = _Counted(piece)
-                with driver.cursor() as cursor, cursor.copy(copy_statement(copied)) as copy:
+                with driver.cursor() as cursor, cursor.copy(copy_statement(way)) as copy:
                     for block in copy_blocks(counted):
                         copy.write(block)
                 count += counted.count
@@ -181,18 +201,38 @@ async def _append_many_async(
     count = 0
     with translated():
         async with _atomic(driver):
-            for copied, piece in _pieces(events, may_copy=driver is not None):
-                if driver is None or copied is None:
-                    for batch, number in _batches(piece):
-                        await run(driver or connection, _APPEND_MANY, {"events": batch}, _nothing)
-                        count += number
+            for way, piece in _pieces(events, may_copy=driver is not None):
+                if driver is None or not isinstance(way, tuple):
+                    for some in _lists(piece) if way == _PRIVATE else [piece]:
+                        hidden_ones = (
+                            await converse(driver or connection, hidden(some)) if way == _PRIVATE else some
+                        )
+                        for batch, number in _batches(hidden_ones):
+                            await run(driver or connection, _APPEND_MANY, {"events": batch}, _nothing)
+                            count += number
                 else:
                     counted = _Counted(piece)
-                    async with driver.cursor() as cursor, cursor.copy(copy_statement(copied)) as copy:
+                    async with driver.cursor() as cursor, cursor.copy(copy_statement(way)) as copy:
                         for block in copy_blocks(counted):
                             await copy.write(block)
                     count += counted.count
     return count
+
+
+def _appending(
+    connection: Any, event: NewEvent, patience: str | None
+) -> Generator[tuple[Statement, dict[str, Any]], Rows, Event]:
+    if event.private is not None:
+        (event,) = yield from hidden([event])
+    rows = yield _APPEND, {**_parameters(event), "backpressure": patience}
+    (appended,) = yield from events_of(connection, rows)
+    return appended
+
+
+async def _in_one_async(connection: Any, appending: Generator[Any, Rows, Event]) -> Event:
+    with translated():
+        async with _atomic(await _driver_async(connection)):
+            return await converse(connection, appending)
 
 
 class _Counted(Iterable[NewEvent]):
@@ -210,9 +250,20 @@ class _Counted(Iterable[NewEvent]):
 
 def _pieces(
     events: Iterable[NewEvent | BaseModel | Mapping[str, Any]], *, may_copy: bool
-) -> Iterator[tuple[Shape | None, Iterator[NewEvent]]]:
-    """Runs of events that can be sent in one way, in the order given."""
-    return groupby(map(NewEvent.of, events), key=shape if may_copy else lambda _: None)
+) -> Iterator[tuple[Shape | str | None, Iterator[NewEvent]]]:
+    """Runs of events that can be sent in one way, in the order given: by COPY, with keys, or neither."""
+
+    def way(event: NewEvent) -> Shape | str | None:
+        if event.private is not None:
+            return _PRIVATE
+        return shape(event) if may_copy else None
+
+    return groupby(map(NewEvent.of, events), key=way)
+
+
+def _lists(events: Iterator[NewEvent]) -> Iterator[list[NewEvent]]:
+    while some := list(islice(events, _ASKED_TOGETHER)):
+        yield some
 
 
 def _batches(events: Iterable[NewEvent]) -> Iterator[tuple[str, int]]:
@@ -263,10 +314,6 @@ def _parameters(event: NewEvent) -> dict[str, Any]:
         "id": event.id and str(event.id),
         "deliver_after": event.deliver_after and event.deliver_after.isoformat(),
     }
-
-
-def _one(rows: Rows) -> Event:
-    return Event.from_row(rows[0])
 
 
 def _nothing(_: Rows) -> None:

@@ -17,6 +17,7 @@ from psycopg.rows import tuple_row
 from psycopg.types.json import set_json_loads
 
 from wakelog import errors
+from wakelog.privacy.fields import Veiled, looks_veiled
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -54,7 +55,7 @@ def run(
     """
     if isinstance(connection, psycopg.Connection):
         with translated(), connection.cursor(row_factory=tuple_row) as cursor:
-            set_json_loads(orjson.loads, cursor)
+            set_json_loads(_loads, cursor)
             return finish(cursor.execute(statement.text, parameters, prepare=statement.prepare).fetchall())
     if isinstance(connection, psycopg.AsyncConnection):
         return _run_async(connection, statement, parameters, finish)
@@ -66,6 +67,60 @@ def run(
     raise unknown(connection)
 
 
+def converse(
+    connection: "SyncConnection | AsyncConnection",
+    talk: Generator[tuple[Statement, dict[str, Any]], Rows, T],
+) -> Any:
+    """Run what a generator asks for, send it the rows, and return what it returns in the end, or an awaitable of it."""
+    if is_async(connection):
+        return _converse_async(connection, talk)
+    asked = _begin(talk)
+    while not isinstance(asked, _End):
+        asked = _go_on(talk, run(connection, *asked, _as_they_are))
+    return asked.value
+
+
+async def _converse_async(connection: Any, talk: Generator[tuple[Statement, dict[str, Any]], Rows, T]) -> T:
+    asked = _begin(talk)
+    while not isinstance(asked, _End):
+        rows: Rows = await run(connection, *asked, _as_they_are)
+        asked = _go_on(talk, rows)
+    return asked.value
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    value: Any
+
+
+def _begin(
+    talk: Generator[tuple[Statement, dict[str, Any]], Rows, Any],
+) -> "tuple[Statement, dict[str, Any]] | _End":
+    try:
+        return next(talk)
+    except StopIteration as end:
+        return _End(end.value)
+
+
+def _go_on(
+    talk: Generator[tuple[Statement, dict[str, Any]], Rows, Any], rows: Rows
+) -> "tuple[Statement, dict[str, Any]] | _End":
+    try:
+        return talk.send(rows)
+    except StopIteration as end:
+        return _End(end.value)
+
+
+def _as_they_are(rows: Rows) -> Rows:
+    return rows
+
+
+def _loads(text: str | bytes) -> Any:
+    """The value of JSON, `Veiled` where something in it may be encrypted."""
+    value = orjson.loads(text)
+    return Veiled(value) if looks_veiled(text) else value
+
+
 async def _run_async(
     connection: psycopg.AsyncConnection[Any],
     statement: Statement,
@@ -74,7 +129,7 @@ async def _run_async(
 ) -> T:
     with translated():
         async with connection.cursor(row_factory=tuple_row) as cursor:
-            set_json_loads(orjson.loads, cursor)
+            set_json_loads(_loads, cursor)
             await cursor.execute(statement.text, parameters, prepare=statement.prepare)
             return finish(await cursor.fetchall())
 

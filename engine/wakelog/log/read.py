@@ -5,8 +5,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, overload
 
 from wakelog.errors import BadInput
-from wakelog.log.connections import Rows, Statement, is_async, run
+from wakelog.log.connections import Rows, Statement, converse, is_async, run
 from wakelog.log.event import COLUMNS, Event
+from wakelog.log.private import events_of
 from wakelog.postgres import jsonb
 
 if TYPE_CHECKING:
@@ -102,7 +103,8 @@ def read(
     From `after` (exclusive) or `from_position` (inclusive), else from the beginning, to `upto` (inclusive), else to
     the end of the log as it is when the reading begins: so it ends, however fast events arrive. `types` are patterns of
     dotted words, * for one and # for any number of them. Events that were committed a moment ago may have no position
-    yet: see `sequence`.
+    yet: see `sequence`. Private values are decrypted where the connection's role may see keys, `FORGOTTEN` where their
+    subject is forgotten, and {"$private": ...} otherwise.
 
     Raises `BadInput` for both `after` and `from_position`.
     """
@@ -199,7 +201,7 @@ def _each(connection: Any, reading: _Reading) -> Iterator[Event]:
     while asked is not None:
         rows: Rows = run(connection, *asked, _as_they_are)
         if asked[0].columns == COLUMNS:
-            yield from map(Event.from_row, rows)
+            yield from converse(connection, events_of(connection, rows))
         asked = _next(reading, rows)
 
 
@@ -208,8 +210,8 @@ async def _each_async(connection: Any, reading: _Reading) -> AsyncIterator[Event
     while asked is not None:
         rows: Rows = await run(connection, *asked, _as_they_are)
         if asked[0].columns == COLUMNS:
-            for row in rows:
-                yield Event.from_row(row)
+            for event in await converse(connection, events_of(connection, rows)):
+                yield event
         asked = _next(reading, rows)
 
 

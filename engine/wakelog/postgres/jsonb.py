@@ -8,6 +8,7 @@ import orjson
 from pydantic import BaseModel
 
 from wakelog.errors import BadInput
+from wakelog.forgotten import Forgotten
 
 
 def encode(value: Any) -> str:
@@ -57,6 +58,8 @@ def _int(digits: str) -> int | float:
 def _more(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
+    if isinstance(value, Forgotten):
+        return value.as_json()
     if isinstance(value, set | frozenset):
         return list(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
     raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -63,6 +63,9 @@ class HandlerConnections:
     made ready in the background.
     """
 
+    asynchronous: type[AsyncHandlerConnection] = AsyncHandlerConnection
+    synchronous: type[HandlerConnection] = HandlerConnection
+
     def __init__(self, url: str, *, pooled: bool) -> None:
         self._url = url
         self._pooled = pooled
@@ -77,7 +80,7 @@ class HandlerConnections:
             connection = self._idle_async.pop()
             if not connection.closed and connection.pgconn.status == pq.ConnStatus.OK:
                 return connection
-        connection = AsyncHandlerConnection(self._connect())
+        connection = self.asynchronous(self._connect())
         connection.pgconn.nonblocking = 1
         self._prepare(connection)
         return connection
@@ -88,7 +91,7 @@ class HandlerConnections:
             connection = self._idle_sync.pop()
             if not connection.closed and connection.pgconn.status == pq.ConnStatus.OK:
                 return connection
-        connection = HandlerConnection(self._connect())
+        connection = self.synchronous(self._connect())
         self._prepare(connection)
         return connection
 

@@ -39,6 +39,7 @@ from psycopg import AsyncConnection
 
 from wakelog.errors import SequencerRefused, WakelogError, one_line, translate
 from wakelog.postgres.connect import connect_async
+from wakelog.worker.sealer import sealing
 
 log = logging.getLogger("wakelog.doorkeeper")
 
@@ -81,7 +82,8 @@ class Doorkeeper:
                     pause = 0.1
                     if not self._stopping.is_set():
                         self.in_office.set()
-                        await office.hold()
+                        async with sealing(self.url, listening=self.listening):
+                            await office.hold()
             except (psycopg.Error, WakelogError) as error:
                 translated = translate(error) if isinstance(error, psycopg.Error) else error
                 log.warning("out of office, again in %.1f s: %s", pause, one_line(translated or error))

@@ -245,7 +245,7 @@ class Execution:
             error = WakelogError(error)
         retry_in = self._retry_in(delivery, error) if retry_after is None else _delay(retry_after)
         final = isinstance(error, DoNotRetry)
-        return Failure(delivery, _sentence(error), detail or _traceback(error), retry_in, final)
+        return Failure(delivery, sentence(error), detail or _traceback(error), retry_in, final)
 
     async def _record(self, agent: AgentDefinition, failures: list[Failure]) -> None:
         """Record failed attempts, together; each by itself where work is done in order and lines step forward."""
@@ -423,7 +423,8 @@ def _time_limit(work: Work) -> WakelogError:
     return WakelogError(f"the time limit of {work.agent.timeout:g} s passed")
 
 
-def _sentence(error: BaseException) -> str:
+def sentence(error: BaseException) -> str:
+    """What is recorded of a failed attempt."""
     name = type(error).__name__
     text = str(error)
     if isinstance(error, RetryAfter | DoNotRetry | WakelogError):

@@ -25,9 +25,12 @@ from psycopg.types.json import set_json_loads
 
 from wakelog.agents.definition import AgentDefinition, Family
 from wakelog.errors import BadInput, UnknownWorker, translate
+from wakelog.log.connections import converse
 from wakelog.log.models import closed_families
+from wakelog.log.private import is_veiled, shown
 from wakelog.postgres import jsonb
 from wakelog.postgres.connect import connect_async
+from wakelog.privacy.fields import Veiled, looks_veiled
 from wakelog.worker.delivery import Delivery
 
 
@@ -96,6 +99,7 @@ class Session:
         """Up to ``limit`` deliveries of one agent."""
         asked_at = time.monotonic()
         cursor = self.connection.cursor(binary=True)
+        set_json_loads(_decode_or_veil, cursor)
         try:
             await cursor.execute(
                 "select * from wakelog.claim(%s, %s, %s, make_interval(secs => %s))",
@@ -103,7 +107,13 @@ class Session:
             )
         except psycopg.Error as error:
             raise translate(error) or error from None
-        return [Delivery.from_row(agent, row, asked_at) for row in await cursor.fetchall()]
+        deliveries = [Delivery.from_row(agent, row, asked_at) for row in await cursor.fetchall()]
+        veiled = [delivery for delivery in deliveries if is_veiled(delivery.event)]
+        if veiled:
+            events = await converse(self.connection, shown(delivery.event for delivery in veiled))
+            for delivery, event in zip(veiled, events, strict=True):
+                delivery.event = event
+        return deliveries
 
     async def ready_agents(self, names: list[str]) -> list[str]:
         """Those of the agents for which a claim may find something."""
@@ -190,6 +200,11 @@ async def _close(connection: AsyncConnection[Any], family: str, types: dict[str,
                   wakelog.declare_versions(%(family)s, %(versions)s)""",
         {"family": family, "types": list(types), "versions": jsonb.encode(types)},
     )
+
+
+def _decode_or_veil(text: str | bytes) -> Any:
+    value = jsonb.decode_or_tell(text)
+    return Veiled(value) if looks_veiled(text) else value
 
 
 async def _register(connection: AsyncConnection[Any], agent: AgentDefinition) -> None:

@@ -1,0 +1,1 @@
+"""Seals of the log: making them, verifying what they cover, and proving that an event is among it."""
