@@ -23,7 +23,7 @@ help:
 	@echo '  make test     run the tests, on an installed PostgreSQL 14 or newer and on the wheel'"'"'s'
 	@echo '  make check    lint, format, types, and the floors between the rooms'
 	@echo '  make format   let ruff put the code in shape'
-	@echo '  make bench    measure appends, wake-ups and deliveries on this machine'
+	@echo '  make bench    measure appends, wake-ups and deliveries beside the same work done by hand'
 	@echo '  make soak     the tests that run for minutes'
 	@echo '  make clean    remove .venv, caches and build products (data in .wakelog/ stays)'
 	@echo
@@ -54,6 +54,7 @@ format: $(READY)
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
+# Single figures, or a bound that counts: make bench ARGS='no-op batch --strict'
 bench: $(READY)
 	@$(PY) -m benchmarks $(ARGS)
 

@@ -1,200 +1,159 @@
-"""What delivery takes: throughput, latency, effects and steps."""
+"""What delivery takes: throughput, effects, steps, and what a long queue, an old snapshot and many agents cost."""
 
-import asyncio
 import statistics
-import time
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import psycopg
 
-from benchmarks.figure import Figure, alternate
-from benchmarks.ground import Ground, rate, wait_until, workers
+from benchmarks import by_hand
+from benchmarks.agents import STEPS, TYPES
+from benchmarks.figure import Figure, Turns, alternate
+from benchmarks.ground import OURS, THEIRS, Ground, clean, connect, rate
+from wakelog.measuring.agents import EFFECT
+from wakelog.measuring.deliveries import drain, fill, pause
+from wakelog.measuring.workers import workers
 
-NO_OP = """
-    from wakelog import Wakelog
-    app = Wakelog("bench")
-    @app.agent("noop", on="bench.work")
-    async def noop(event, ctx): ...
-"""
-BATCH = """
-    from wakelog import Wakelog
-    app = Wakelog("bench")
-    @app.agent("loader", on="bench.work", batch=500)
-    async def loader(events, ctx): ...
-"""
-EFFECTS = """
-    from wakelog import Wakelog
-    app = Wakelog("bench")
-    @app.agent("writer", on="bench.work")
-    async def writer(event, ctx):
-        await ctx.connection.execute("insert into effects values (%s)", [event.position])
-"""
-STEPS = """
-    from wakelog import Wakelog
-    app = Wakelog("bench")
-    async def nothing(): return 1
-    @app.agent("stepper", on="bench.work")
-    async def stepper(event, ctx):
-        for n in range(100):
-            await ctx.step(str(n), nothing)
-"""
-PING = """
-    import time
-    from wakelog import Wakelog
-    app = Wakelog("bench")
-    @app.agent("ping", on="bench.ping")
-    async def ping(event, ctx):
-        return {"seconds": time.time() - event.payload["at"]}
-"""
-UP_TO_DATE = "select behind + in_flight + retrying = 0 from wakelog.lag where agent = %s"
+PATIENCE = 60.0
+"""Seconds after which a run that should take a few is given up."""
 
 
-def fill(url: str, count: int) -> None:
-    """Put events into the log, sequenced."""
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(
-            "insert into wakelog.events (type, payload) "
-            "select 'bench.work', jsonb_build_object('n', n) from generate_series(1, %s) n", [count]
-        )  # fmt: skip
-        connection.execute("select wakelog.sequence()")
+def filled(url: str, count: int, *, spread: int = 1, type_: str = "bench.work") -> int:
+    """The log with so many more events in it, which no agent has been given yet; the position before them."""
+    with connect(url) as connection:
+        pause(connection)
+        after = fill(connection, type_, count, spread=spread)
+        clean(connection)
+        return after
 
 
-def drain(url: str, agent: str, count: int) -> float:
-    """Deliveries a second: pause the agent, fill the log, let it go."""
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("select wakelog.pause_agent(%s)", [agent])
-        fill(url, count)
-        wait_until(url, "select behind >= least(%s, 10000) from wakelog.lag where agent = %s", [count, agent])
-        connection.execute("select wakelog.resume_agent(%s)", [agent])
-    return count / wait_until(url, UP_TO_DATE, [agent])
+def delivered(url: str, after: int, *, upto: int | None = None) -> float:
+    with connect(url) as connection:
+        return drain(connection, after, upto=upto, patience=PATIENCE)
 
 
-def read_loop(url: str, count: int) -> float:
-    """A bare psycopg loop over the same rows, 500 at a time."""
-    with psycopg.connect(url, autocommit=True) as connection:
-        row = connection.execute("select head from wakelog.sequencer").fetchone()
-        assert row is not None
-        cursor, head = row[0] - count, row[0]
-
-        def read() -> None:
-            nonlocal cursor
-            while cursor < head:
-                rows = connection.execute(
-                    "select * from wakelog.log_events where position > %s order by position limit 500",
-                    [cursor],
-                ).fetchall()
-                cursor = rows[-1][0]
-
-        return rate(count, read)
+def against_a_loop(url: str, target: str, count: int, turns: int) -> Turns:
+    """One worker process, and a loop that only reads, over the same events each turn."""
+    found = Turns([], [])
+    with workers(url, target):
+        delivered(url, filled(url, 1000))  # the first claim of all plans and compiles
+        for _ in range(turns):
+            after = filled(url, count)
+            found.theirs.append(by_hand.read_all(url, after))
+            found.ours.append(delivered(url, after))
+    return found
 
 
 def no_op(ground: Ground, count: int, turns: int) -> Iterator[Figure]:
     """One worker process and a handler that does nothing."""
-    url = ground.database()
-    fill(url, count)
-    with workers(url, NO_OP):
-        ours, theirs = alternate(turns, lambda: drain(url, "noop", count), lambda: read_loop(url, count))
-    yield Figure("no-op deliveries, one process", "events/s", ours, theirs, "bare loop over the rows", 0.5)
+    found = against_a_loop(ground.database(), f"{OURS}:no_op", count, turns)
+    yield found.figure("no-op deliveries, one process", "events/s", "bare loop over the rows", 0.5)
 
 
 def batch(ground: Ground, count: int, turns: int) -> Iterator[Figure]:
     """The same, 500 at a time."""
-    url = ground.database()
-    fill(url, count)
-    with workers(url, BATCH):
-        ours, theirs = alternate(turns, lambda: drain(url, "loader", count), lambda: read_loop(url, count))
-    yield Figure(
-        "no-op batches of 500, one process", "events/s", ours, theirs, "bare loop over the rows", 0.7
-    )
+    found = against_a_loop(ground.database(), f"{OURS}:batch", count, turns)
+    yield found.figure("batches of 500, one process", "events/s", "bare loop over the rows", 0.7)
+
+
+def backlog(ground: Ground, many: int, few: int, turns: int) -> Iterator[Figure]:
+    """As many deliveries out of a million that wait as out of ten thousand; and what a worker weighs after all."""
+    with ExitStack() as working:
+        long_queue, short_queue = ground.database(), ground.database()
+        supervisor = working.enter_context(workers(long_queue, f"{OURS}:no_op"))
+        working.enter_context(workers(short_queue, f"{OURS}:no_op"))
+        filled(long_queue, many)
+
+        def from_many() -> float:
+            with connect(long_queue) as connection:
+                (done,) = connection.execute("select count(*) from wakelog.history").fetchone() or (0,)
+            return delivered(long_queue, done, upto=done + few)
+
+        found = alternate(turns, from_many, lambda: delivered(short_queue, filled(short_queue, few)))
+        yield found.figure(f"deliveries, {many:,} events waiting", "events/s", f"{few:,} waiting", 0.9)
+
+        delivered(long_queue, 0, upto=many // 10)
+        early = _resident(supervisor)
+        with connect(long_queue) as connection:
+            drain(connection, 0, patience=10 * PATIENCE)
+        yield Figure(
+            f"memory of a worker after {many:,} deliveries", "MB", _resident(supervisor), early,
+            f"after {many // 10:,}", 1.05, lower_is_better=True,
+        )  # fmt: skip
+
+
+def old_snapshot(ground: Ground, count: int, turns: int) -> Iterator[Figure]:
+    """While another session of the database keeps a snapshot from before it all open."""
+    held, free = ground.database(), ground.database()
+    with ExitStack() as working:
+        for url in (held, free):
+            working.enter_context(workers(url, f"{OURS}:no_op"))
+            delivered(url, filled(url, 1000))
+        holder = working.enter_context(psycopg.connect(held))
+        holder.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        holder.execute("select count(*) from wakelog.events")
+        found = alternate(
+            turns,
+            lambda: delivered(held, filled(held, count)),
+            lambda: delivered(free, filled(free, count)),
+        )
+    yield found.figure("deliveries, an old snapshot is open", "events/s", "none is", 0.8)
+
+
+def many_agents(ground: Ground, count: int, turns: int) -> Iterator[Figure]:
+    """500 agents, each of which wants one type of 500, in one worker process."""
+    many, one = ground.database(), ground.database()
+    with workers(many, f"{THEIRS}:one_type_each"), workers(one, f"{THEIRS}:everything"):
+        for url in (many, one):
+            delivered(url, filled(url, TYPES, spread=TYPES, type_="bench.type"))
+        found = alternate(
+            turns,
+            lambda: delivered(many, filled(many, count, spread=TYPES, type_="bench.type")),
+            lambda: delivered(one, filled(one, count, spread=TYPES, type_="bench.type")),
+        )
+    yield found.figure(f"deliveries, {TYPES} agents of one type each", "events/s", "one agent of all", 0.33)
 
 
 def effects(ground: Ground, count: int, turns: int) -> Iterator[Figure]:
     """One write through ctx.connection in each event's own transaction, ten at once."""
     url = ground.database()
-    with psycopg.connect(url, autocommit=True) as connection:
+    with connect(url) as connection:
         connection.execute("create table effects (position bigint)")
-
-    async def by_hand() -> None:
-        left = iter(range(count))
-
-        async def write() -> None:
-            async with await psycopg.AsyncConnection.connect(url) as connection:
-                for n in left:
-                    async with connection.transaction():
-                        await connection.execute("insert into effects values (%s)", [n])
-
-        await asyncio.gather(*(write() for _ in range(10)))
-
-    with workers(url, EFFECTS):
-        ours, theirs = alternate(
-            turns, lambda: drain(url, "writer", count), lambda: rate(count, lambda: asyncio.run(by_hand()))
-        )
-    yield Figure("effects, a transaction per event", "events/s", ours, theirs, "the same writes by hand", 0.5)
+    found, quickest = Turns([], []), Turns([], [])
+    with workers(url, f"{OURS}:effects"):
+        delivered(url, filled(url, 200))
+        for _ in range(turns):
+            found.theirs.append(by_hand.write(url, EFFECT, count, block=True))
+            found.ours.append(delivered(url, filled(url, count)))
+            quickest.theirs.append(by_hand.write(url, EFFECT, count, block=False))
+    quickest.ours.extend(found.ours)
+    yield found.figure("effects, a transaction per event", "events/s", "the same writes by hand", 0.5)
+    yield quickest.figure("(the same)", "events/s", "by hand in autocommit", None)
 
 
 def steps(ground: Ground, count: int, turns: int) -> Iterator[Figure]:
     """ctx.step, each durable before the next."""
     url = ground.database()
-    with psycopg.connect(url, autocommit=True) as connection:
+    with connect(url) as connection:
         connection.execute("create table commits (n int)")
 
-        def commits() -> float:
-            def work() -> None:
-                for n in range(count):
-                    connection.execute("insert into commits values (%s)", [n])
+        def commits() -> None:
+            for n in range(count):
+                connection.execute("insert into commits values (%s)", [n])
 
-            return rate(count, work)
-
-        with workers(url, STEPS):
-            ours, theirs = alternate(turns, lambda: 100 * drain(url, "stepper", count // 100), commits)
-    yield Figure("ctx.step, one worker", "steps/s", ours, theirs, "one-row commits, one connection", 0.5)
-
-
-def latency(ground: Ground, count: int, turns: int) -> Iterator[Figure]:
-    """From before the insert to the start of the handler, on an idle system; and with 64 idle workers."""
-    url = ground.database()
-
-    def ping() -> float:
-        with psycopg.connect(url, autocommit=True) as connection:
-            row = connection.execute("select head from wakelog.sequencer").fetchone()
-            assert row is not None
-            for _ in range(count):
-                time.sleep(0.02)
-                connection.execute(
-                    "insert into wakelog.events (type, payload) "
-                    "values ('bench.ping', jsonb_build_object('at', %s::float8))", [time.time()]
-                )  # fmt: skip
-            wait_until(url, UP_TO_DATE, ["ping"])
-            rows = connection.execute(
-                "select (payload ->> 'seconds')::float8 from wakelog.log_events "
-                "where type = 'ping.completed' and position > %s", [row[0]]
-            ).fetchall()  # fmt: skip
-        return statistics.median(seconds for (seconds,) in rows) * 1000
-
-    def listen() -> float:
-        times: list[float] = []
-        with (
-            psycopg.connect(url, autocommit=True) as ears,
-            psycopg.connect(url, autocommit=True) as mouth,
-        ):
-            mouth.execute(
-                "create table if not exists bare (id bigint generated always as identity, at float8)"
+        with workers(url, f"{THEIRS}:steps"):
+            delivered(url, filled(url, 5))
+            found = alternate(
+                turns,
+                lambda: STEPS * delivered(url, filled(url, count // STEPS)),
+                lambda: rate(count, commits),
             )
-            ears.execute("listen bare")
-            for _ in range(count):
-                time.sleep(0.02)
-                at = time.time()
-                with mouth.transaction():
-                    row = mouth.execute("insert into bare (at) values (%s) returning id", [at]).fetchone()
-                    assert row is not None
-                    mouth.execute("select pg_notify('bare', %s)", [str(row[0])])
-                (notification,) = ears.notifies(timeout=5, stop_after=1)
-                ears.execute("select * from bare where id = %s", [int(notification.payload)]).fetchone()
-                times.append(time.time() - at)
-        return statistics.median(times) * 1000
+    yield found.figure("ctx.step, one worker", "steps/s", "one-row commits, one connection", 0.5)
 
-    with workers(url, PING):
-        ours, theirs = alternate(turns, ping, listen)
-    yield Figure(
-        "insert to handler, p50, idle", "ms", ours, theirs, "bare LISTEN + SELECT", 3, lower_is_better=True
-    )
+
+def _resident(supervisor: int) -> float:
+    """Megabytes of the worker process under a supervisor, as the kernel counts them."""
+    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+    pages = [int(Path(f"/proc/{child}/statm").read_text().split()[1]) for child in children]
+    return statistics.fmean(pages) * 4096 / 1e6

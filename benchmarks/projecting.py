@@ -91,12 +91,12 @@ def in_sql(ground: Ground, count: int, turns: int) -> Iterator[Figure]:
             )
             connection.execute(BY_HAND)
 
-    ours, theirs = alternate(
+    found = alternate(
         turns,
         lambda: rate(count, lambda: fold(url, app.projections["totals"], first)),
         lambda: rate(count, by_hand),
     )
-    yield Figure("rebuild in SQL", "events/s", ours, theirs, "one insert .. select .. group by", 0.5)
+    yield found.figure("rebuild in SQL", "events/s", "one insert .. select .. group by", 0.5)
 
 
 def in_python(ground: Ground, count: int, turns: int) -> Iterator[Figure]:
@@ -130,12 +130,12 @@ def in_python(ground: Ground, count: int, turns: int) -> Iterator[Figure]:
                             copy.write_row((row[0], row[6]["key"], row[6]["n"]))
                     after = rows[-1][0]
 
-    ours, theirs = alternate(
+    found = alternate(
         turns,
         lambda: rate(count, lambda: fold(url, app.projections["seen"], first)),
         lambda: rate(count, by_hand),
     )
-    yield Figure("rebuild in Python, by batch", "events/s", ours, theirs, "bare loop, same rows", 0.7)
+    yield found.figure("rebuild in Python, by batch", "events/s", "bare loop, same rows", 0.7)
 
 
 def in_parts(ground: Ground, count: int, turns: int) -> Iterator[Figure]:
@@ -150,8 +150,8 @@ def in_parts(ground: Ground, count: int, turns: int) -> Iterator[Figure]:
         def over(processes: int) -> float:
             return rate(count, lambda: _command(url, app, processes))
 
-        ours, theirs = alternate(turns, lambda: over(2), lambda: over(1))
-    yield Figure("rebuild over 2 processes", "events/s", ours, theirs, "the same over 1", 1.6)
+        found = alternate(turns, lambda: over(2), lambda: over(1))
+    yield found.figure("rebuild over 2 processes", "events/s", "the same over 1", 1.6)
 
 
 def beside_appends(ground: Ground, seconds: float, turns: int) -> Iterator[Figure]:
@@ -181,8 +181,8 @@ def beside_appends(ground: Ground, seconds: float, turns: int) -> Iterator[Figur
             stopping.set()
             thread.join()
 
-    ours, theirs = alternate(turns, beside, append)
-    yield Figure("append while a rebuild runs", "events/s", ours, theirs, "no rebuild", 0.5)
+    found = alternate(turns, beside, append)
+    yield found.figure("append while a rebuild runs", "events/s", "no rebuild", 0.5)
 
 
 def _registered(url: str, definition: ProjectionDefinition) -> int:

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 
 import psycopg
 
-from benchmarks.appending import APPEND, IDLE_AGENT
-from benchmarks.figure import Figure, alternate
-from benchmarks.ground import Ground, rate, workers
+from benchmarks.appending import APPEND
+from benchmarks.figure import Figure, Turns, alternate
+from benchmarks.ground import THEIRS, Ground, rate
 from wakelog.integrity.sealing import seal_now
 from wakelog.integrity.verification import verify
+from wakelog.measuring.workers import workers
 
 NEEDED = 30_000
 """Events a second that sealing must keep up with."""
@@ -20,7 +21,7 @@ def sealing(ground: Ground, seconds: float, count: int, turns: int) -> Iterator[
     url = ground.database()
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("select wakelog.set_sealing(false, '1 second')")
-    with psycopg.connect(url, autocommit=True) as connection, workers(url, IDLE_AGENT):
+    with psycopg.connect(url, autocommit=True) as connection, workers(url, f"{THEIRS}:idle"):
 
         def appends(sealed: bool) -> float:
             # Nothing is left over from the turn before, and what is sealed is sealed during the turn.
@@ -31,8 +32,8 @@ def sealing(ground: Ground, seconds: float, count: int, turns: int) -> Iterator[
             connection.execute("select wakelog.set_sealing(false)")
             return done
 
-        on, off = alternate(turns, lambda: appends(True), lambda: appends(False))
-    yield Figure("append, 16 clients, sealed meanwhile", "events/s", on, off, "the same, sealing off", 0.95)
+        found = alternate(turns, lambda: appends(True), lambda: appends(False))
+    yield found.figure("append, 16 clients, sealed meanwhile", "events/s", "the same, sealing off", 0.95)
 
     url = ground.database()
     with psycopg.connect(url, autocommit=True) as connection:
@@ -48,8 +49,8 @@ def sealing(ground: Ground, seconds: float, count: int, turns: int) -> Iterator[
             connection.execute("select wakelog.sequence()")
             return count / (time.perf_counter() - started)
 
-        made, _ = alternate(turns, lambda: rate(count, lambda: list(seal_now(connection))), fill)
-        yield Figure("sealing", "events/s", made, NEEDED, "what is asked of it", 1)
+        made = alternate(turns, lambda: rate(count, lambda: list(seal_now(connection))), fill).ours
+        yield Turns(made, [NEEDED] * turns).figure("sealing", "events/s", "what is asked of it", 1)
 
-        verified, filled = alternate(turns, lambda: rate(count, lambda: verify(connection, last=count)), fill)
-        yield Figure("verifying", "events/s", verified, filled, "appending and sequencing as many", 1)
+        found = alternate(turns, lambda: rate(count, lambda: verify(connection, last=count)), fill)
+        yield found.figure("verifying", "events/s", "appending and sequencing as many", 1)

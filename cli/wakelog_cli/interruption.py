@@ -1,4 +1,4 @@
-"""Ctrl-C in the middle of many small pieces of work: between two of them, never inside one."""
+"""Ctrl-C in the middle of work: between two small pieces of it, never inside one; or so that all is put away."""
 
 import signal
 from collections.abc import Generator
@@ -42,3 +42,18 @@ class Interruption:
         if not self._busy or self._asked:
             raise KeyboardInterrupt
         self._asked = True
+
+
+@contextmanager
+def ended_like_ctrl_c() -> Generator[None]:
+    """Raises KeyboardInterrupt at SIGTERM and SIGHUP too, so that what was begun is put away. In the main thread."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -10,6 +10,7 @@ from rich_click import RichCommandPanel, group, rich_config
 
 from wakelog_cli.agents import agents, lag, workers
 from wakelog_cli.append import append
+from wakelog_cli.bench import bench
 from wakelog_cli.db import db
 from wakelog_cli.dead import dead
 from wakelog_cli.demo import demo
@@ -40,7 +41,7 @@ __all__ = ["main", "run", "wakelog"]
         RichCommandPanel("Agents", commands=["up", "worker", "agents", "lag", "workers", "dead", "demo"]),
         RichCommandPanel("State", commands=["projection"]),
         RichCommandPanel("Integrity", commands=["verify", "seal", "proof", "forget"]),
-        RichCommandPanel("Database", commands=["doctor", "db"]),
+        RichCommandPanel("Database", commands=["doctor", "bench", "db"]),
     ],
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 failed, 2 bad input, 3 no database or not its schema, 4 no such name, "
@@ -56,7 +57,7 @@ def wakelog() -> None:
 
 for _command in (
     up, append, tail, worker, agents, lag, workers, dead, timeline, workflow, types, projection, verify, seal, proof,
-    forget, doctor, db, demo,
+    forget, doctor, bench, db, demo,
 ):  # fmt: skip
     wakelog.add_command(_command)
 

@@ -31,6 +31,7 @@ from typing import Any
 import psycopg
 
 from wakelog.agents.app import Wakelog
+from wakelog.agents.definition import AgentDefinition
 from wakelog.agents.load import load_app
 from wakelog.errors import DatabaseUnreachable, UnknownAgent, UnknownWorker, WakelogError, one_line
 from wakelog.projections.runner import Projector
@@ -49,6 +50,9 @@ POLL = 1.0
 POOLED_POLL = 0.2
 """The same where it cannot be rung, because LISTEN does not work."""
 LARGEST_BATCH = 500
+UNWRITTEN = 2000
+"""So many deliveries of an agent, besides those in slots, may be in hand before more are claimed: where the database
+is slower to take what is done than to hand out more, they would pile up without end."""
 AHEAD = 0.05
 """Seconds of work, at the speed seen so far, that a worker claims ahead of its slots."""
 LAST_WORDS = 10.0
@@ -256,7 +260,11 @@ class Shift:
             if share <= 0:
                 more = True
                 continue
-            limit = share if agent.batch is None else self.batch_claims.limit(agent, share)
+            limit = (
+                self.batch_claims.limit(agent, share)
+                if agent.batch is not None
+                else self._limit(agent, share)
+            )
             if limit <= 0:
                 crowded = True
                 continue
@@ -307,6 +315,10 @@ class Shift:
                 return rung
         await self.session.sequence()
         return None
+
+    def _limit(self, agent: AgentDefinition, share: int) -> int:
+        """How many single deliveries to claim; 0 while there are enough that wait to be written."""
+        return min(share, self.worker.slots + UNWRITTEN - self.held.of(agent))
 
     def _room(self) -> int:
         """How much more to claim: what the slots can do in a short time, so that others get their share."""

@@ -17,7 +17,7 @@ import os
 import socket
 import time
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import AsyncConnection, sql
@@ -124,13 +124,21 @@ class Session:
         """Say that there is nothing to do and room for more. Look once more before waiting."""
         self._rung = False
         self._rung_for.clear()
-        row = await _one(self.connection, "select wakelog.fall_asleep(%s, %s)", [self.worker, room])
+        row = await self._say("select wakelog.fall_asleep(%s, %s)", [self.worker, room])
         if not row[0]:
             raise UnknownWorker(f"worker {self.worker} was taken off the list")
 
     async def wake_up(self) -> None:
         """Say that there is no need to ring."""
-        await self.connection.execute("select wakelog.wake_up(%s)", [self.worker])
+        await self._say("select wakelog.wake_up(%s)", [self.worker])
+
+    async def _say(self, query: LiteralString, parameters: list[Any]) -> tuple[Any, ...]:
+        # The row of this worker may be in the hands of its own heartbeat, or of a ring. Neither is a lost connection.
+        while True:
+            try:
+                return await _one(self.connection, query, parameters)
+            except psycopg.errors.LockNotAvailable:
+                continue
 
     async def sequence(self) -> None:
         """Sequence what the doorkeeper, if there is none, has not."""
