@@ -63,13 +63,18 @@ select from wakelog.fail(:'agent', :'position', :'worker', :'attempt', :'error')
 SQL
 }
 
+# Give back whatever is in hand. Told to stop in the moment of a claim, this worker does not know yet what that is.
 release() {
-    sql <<<"select from wakelog.release(:'agent', :'worker', array[:'position'::bigint], array[:'attempt'::int])"
+    sql <<'SQL'
+select from (select array_agg(position) as positions, array_agg(attempt) as attempts
+             from wakelog.in_flight where agent = :'agent' and worker = :'worker') held
+cross join lateral wakelog.release(:'agent', :'worker', held.positions, held.attempts);
+SQL
 }
 
 leave() {
     if [[ -n ${job:-} ]]; then kill "$job" 2>/dev/null || true; fi
-    if [[ -n ${position:-} ]]; then release || true; fi
+    release || true
     sql <<<"select from wakelog.stop_worker(:'worker')" || true
     rm -rf "$scratch"
 }

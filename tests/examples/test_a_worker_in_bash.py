@@ -125,7 +125,6 @@ def test_a_worker_told_to_stop_gives_its_work_back_untried(
     _append(database, "{}")
     worker = start(f"touch '{tmp_path}/begun'; sleep 30")
     try:
-        # Told in the moment of the claim, before it knows what it got, it can give nothing back by name.
         _until(lambda: (tmp_path / "begun").exists())
     finally:
         worker.send_signal(signal.SIGTERM)
@@ -133,4 +132,25 @@ def test_a_worker_told_to_stop_gives_its_work_back_untried(
 
     assert worker.returncode == 143, said
     assert _rows(database, "select state, attempt from wakelog.in_flight") == [("waiting", 0)]
+    assert _rows(database, "select * from wakelog.workers") == []
+
+
+def test_told_in_the_moment_of_its_claim_it_gives_back_what_that_brings(database: str, start: Start) -> None:
+    worker = start("sleep 30")
+    _until(lambda: _rows(database, "select count(*) from wakelog.workers") == [(1,)])
+    with psycopg.connect(database) as busy:
+        busy.execute("select from wakelog.cursors for update")
+        _append(database, "{}")
+        waiting = (
+            "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '%claim(%'"
+        )
+        try:
+            _until(lambda: _rows(database, waiting) == [(1,)])
+        finally:
+            worker.send_signal(signal.SIGTERM)
+        busy.commit()
+    said, _ = worker.communicate(timeout=30)
+
+    assert worker.returncode == 143, said
+    assert _rows(database, "select state, attempt, stalled from wakelog.in_flight") == [("waiting", 0, 0)]
     assert _rows(database, "select * from wakelog.workers") == []

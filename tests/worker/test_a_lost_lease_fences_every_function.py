@@ -61,6 +61,13 @@ def release(connection: psycopg.Connection, held: Token) -> int:
     )  # fmt: skip
 
 
+def stall(connection: psycopg.Connection, held: Token) -> int:
+    return one(
+        connection, "select wakelog.stall(%s, %s, %s, %s, 'gone')",
+        held.agent, held.worker, [held.position], [held.attempt],
+    )  # fmt: skip
+
+
 def heartbeat(connection: psycopg.Connection, held: Token) -> int:
     return one(
         connection,
@@ -72,7 +79,7 @@ def heartbeat(connection: psycopg.Connection, held: Token) -> int:
 
 
 REFUSED: list[Call] = [ack, fail, give_up, extend, record_step]
-LEAVES_OUT: list[Call] = [ack_many, release, heartbeat]
+LEAVES_OUT: list[Call] = [ack_many, release, stall, heartbeat]
 
 
 def taken_over(connection: psycopg.Connection, mine: Token) -> Token:

@@ -15,13 +15,14 @@ THREADS = 10
 EVENTS = 60
 MIXES = {
     "everything": [
-        "claim", "claim", "claim", "ack", "ack", "ack_one", "fail", "release", "heartbeat", "heartbeat_of_others",
-        "reap", "stop", "die", "rewind", "retry_dead", "discard_dead", "ring", "sleep", "record_step", "register",
+        "claim", "claim", "claim", "ack", "ack", "ack_one", "fail", "stall", "release", "heartbeat",
+        "heartbeat_of_others", "reap", "stop", "die", "rewind", "retry_dead", "discard_dead", "ring", "sleep",
+        "record_step", "register",
     ],
     "workers that come and go": ["die", "come", "reap", "ring", "sleep", "sleep", "heartbeat_of_others"],
     "producers that wait for room": [
-        "produce", "produce", "produce", "resize", "claim", "claim", "ack", "ack", "fail", "release", "ring", "reap",
-        "rewind", "retry_dead",
+        "produce", "produce", "produce", "resize", "claim", "claim", "ack", "ack", "fail", "stall", "release", "ring",
+        "reap", "rewind", "retry_dead",
     ],
 }  # fmt: skip
 
@@ -101,6 +102,14 @@ class Caller(threading.Thread):
         self.random.shuffle(mine)
         self.connection.execute(
             "select wakelog.release(%s, %s, %s, %s)",
+            [agent, self.worker, [m.position for m in mine], [m.attempt for m in mine]],
+        )
+
+    def stall(self) -> None:
+        agent, mine = self.some()
+        self.random.shuffle(mine)
+        self.connection.execute(
+            "select wakelog.stall(%s, %s, %s, %s, 'gone')",
             [agent, self.worker, [m.position for m in mine], [m.attempt for m in mine]],
         )
 

@@ -29,8 +29,8 @@ import logging
 import threading
 import time
 import traceback
-from collections.abc import Callable, Coroutine
-from typing import Any, LiteralString
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, LiteralString, TypeVar
 
 import psycopg
 from psycopg import AsyncClientCursor, AsyncConnection, ClientCursor, Connection
@@ -61,6 +61,8 @@ from wakelog.worker.delivery import Delivery, Work
 from wakelog.worker.settling import Done, Failure, Settling
 
 log = logging.getLogger("wakelog.worker")
+
+T = TypeVar("T")
 
 ACK_COMMIT: LiteralString = """
     select set_config('lock_timeout', %s, true), wakelog.ack_all(%s, %s, %s, %s, %s);
@@ -239,11 +241,10 @@ class Execution:
         if lost:
             # Mostly the server's doing. But a handler may end its connection each time, and not go on for ever.
             log.warning("%s at %s: its connection was lost: %s", work.agent.name, work.where, one_line(error))
-            again_at = time.monotonic() + RECONNECT
-            await self.settling.stall(
-                work.agent.name, work.deliveries, f"its connection was lost: {sentence(error)}", RECONNECT
-            )
-            self.retries.append(again_at)
+            self.retries.append(time.monotonic() + RECONNECT)
+            why = f"its connection was lost: {sentence(error)}"
+            for together in _recorded_together(work.agent, work.deliveries):
+                await self.settling.stall(work.agent.name, together, why, RECONNECT)
             return
         detail = _traceback(error)
         await self._record(
@@ -262,9 +263,8 @@ class Execution:
 
     async def _record(self, agent: AgentDefinition, failures: list[Failure]) -> None:
         """Record failed attempts, together; each by itself where work is done in order and lines step forward."""
-        size = RECORDED_TOGETHER if agent.ordered_by is None else 1
-        for start in range(0, len(failures), size):
-            await self._tell(agent.name, failures[start : start + size])
+        for together in _recorded_together(agent, failures):
+            await self._tell(agent.name, together)
 
     async def _tell(self, agent: str, failures: list[Failure]) -> None:
         now = time.monotonic()
@@ -405,6 +405,12 @@ def raise_in_thread(ident: int, error: type[BaseException] | None) -> None:
     ctypes.pythonapi.PyThreadState_SetAsyncExc(
         ctypes.c_ulong(ident), ctypes.py_object(error) if error is not None else None
     )
+
+
+def _recorded_together(agent: AgentDefinition, what: list[T]) -> Iterator[list[T]]:
+    size = RECORDED_TOGETHER if agent.ordered_by is None else 1
+    for start in range(0, len(what), size):
+        yield what[start : start + size]
 
 
 def _expect_committable(connection: Any_Connection) -> None:
