@@ -1,5 +1,7 @@
 """The primary is gone for good and its standby takes over: workers find it, and nothing acknowledged is lost."""
 
+import json
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import Connection
+from tests.cli.command import COMMAND
 from tests.hostile.effects import APP, TABLE
 from tests.hostile.standbys import Standby, either
 from tests.worker.waiting import one, until
@@ -67,6 +70,7 @@ def producing(url: str) -> Iterator[Producer]:
 def test_workers_go_on_by_themselves_and_nothing_acknowledged_is_lost(
     crashable_server: ThrowawayPostgres, standby: Standby, start_workers: Callable[..., Any]
 ) -> None:
+    it_is_called_a_standby(standby.url())
     url = either(crashable_server, standby)
     workers = start_workers(APP, url=url, processes=2)
     with producing(url) as producer:
@@ -114,3 +118,19 @@ def all_was_kept(
     assert connection.execute(answers).fetchone() == (len(appended), len(appended))
     assert one(connection, "select count(*) from wakelog.dead") == 0
     assert one(connection, "select count(*) from wakelog.deliveries") == 0
+
+
+def it_is_called_a_standby(url: str) -> None:
+    """See that whoever takes it for the primary is told what it is."""
+    doctor = command("doctor", "--json", "--database", url)
+    (found,) = [check for check in json.loads(doctor.stdout)["checks"] if check["check"] == "server"]
+    assert (doctor.returncode, found["state"]) == (1, "fail")
+    assert "a standby" in found["found"]
+    for arguments in (["append", "a"], ["tail"], ["worker", "nothing.py"]):
+        told = command(*arguments, "--database", url)
+        assert told.returncode == 3, told.stderr
+        assert "target_session_attrs=read-write" in told.stderr
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=30)
