@@ -96,6 +96,8 @@ def listening(connection: "Connection[Any]") -> Iterator[Finding]:
     """Whether notifications arrive, and whether a session stays ours."""
     from wakelog.postgres.listen import probe_listen
 
+    if value(connection, "select pg_is_in_recovery()"):
+        return  # nobody listens on a standby, which `server` has found fault with
     probe = probe_listen(connection)
     if probe.works:
         yield Finding("listen", "ok", "notifications arrive")

@@ -3,10 +3,12 @@
 import os
 import shutil
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, LiteralString
 from uuid import UUID
+
+import click
 
 from wakelog_cli.failures import ExitCode, Failure
 
@@ -109,11 +111,23 @@ def value(connection: "Connection[Any]", query: LiteralString, parameters: _Para
 
 
 def sequence_if_allowed(connection: "Connection[Any]") -> None:
-    """Give what has just been committed its positions, where nobody else does; quietly nothing for a mere reader."""
+    """Give what has just been committed its positions, where nobody else does; quietly nothing for a mere reader.
+
+    What has been committed stays so where the sequencer refuses, as before a rebase: that is said and no failure.
+    """
     import psycopg
 
-    with suppress(psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction):
+    from wakelog.errors import SequencerRefused, translate
+
+    try:
         connection.execute("select wakelog.sequence()")
+    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction):
+        pass
+    except psycopg.Error as error:
+        refusal = translate(error)
+        if not isinstance(refusal, SequencerRefused):
+            raise
+        click.echo(f"wakelog: no event gets its position: {' '.join(str(refusal).split())}", err=True)
 
 
 def correlation_of(connection: "Connection[Any]", workflow: str) -> str:

@@ -81,6 +81,12 @@ def _explain_database(failure: BaseException, command: str) -> tuple[int, str] |
                 f"the database does not have the schema this Wakelog expects ({_primary(failure)}); "
                 "bring it up to date: wakelog db upgrade"
             )
+        case pg.ReadOnlySqlTransaction():
+            return ExitCode.NO_DATABASE, (
+                f"expected the primary, found a server or a session that takes no writes ({_primary(failure)}); name "
+                "every server in the URL and let it choose: postgresql://a,b/name?target_session_attrs=read-write; "
+                "see: wakelog doctor"
+            )
         case pg.InsufficientPrivilege():
             return ExitCode.FAILED, (
                 f"the database refused: {_primary(failure)}; use a role that was granted wakelog_writer (append), "

@@ -73,6 +73,16 @@ def test_rebase_adds_what_was_never_sequenced(wakelog: Wakelog, connection: Conn
     assert wakelog("db", "rebase").out.startswith("Rebased: 1 event new")
 
 
+def test_an_append_to_a_log_that_waits_for_its_rebase_is_an_append(
+    wakelog: Wakelog, connection: Connection
+) -> None:
+    connection.execute("update wakelog.sequencer set system_identifier = 1")
+    appended = wakelog("append", "push")
+    assert appended.code == 0
+    assert "wakelog db rebase" in appended.err
+    assert wakelog("db", "rebase").out.startswith("Rebased: 1 event new")
+
+
 def test_old_history_goes_by_whole_days(wakelog: Wakelog, connection: Connection) -> None:
     connection.execute("create table wakelog.history_2020_01_01 (like wakelog.history)")
     connection.execute(

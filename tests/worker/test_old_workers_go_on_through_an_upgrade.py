@@ -140,6 +140,7 @@ def test_nothing_is_lost_doubled_or_complained_of(
         assert one(connection, out_of_order) == 0
         assert one(connection, "select count(*) from wakelog.dead") == 0
     for line in (old.said() + new.said()).splitlines():
-        assert "attempt 1 failed" in line or "WARNING" not in line, line
+        # Where an upgrade takes longer than the half second for which a worker waits, the version before starts anew.
+        assert "attempt 1 failed" in line or "lock timeout" in line or "WARNING" not in line, line
         assert "ERROR" not in line, line
         assert "Traceback" not in line, line
