@@ -1,6 +1,3 @@
--- Nobody is sequencing or registering meanwhile.
-select pg_catalog.pg_advisory_xact_lock(2002873191, 0);
-
 -- Cursors and the sequencer's row are read from their newest version on.
 alter table wakelog.cursors
     drop constraint cursors_one_per_agent,

@@ -38,6 +38,10 @@ declare
           and c.relname <> 'alembic_version' and (c.relname = 'events' or {all_of_them})
         order by c.relname <> 'events', c.relname);
 begin
+    -- Nobody is sequencing, or registering an agent, while tables change.
+    if {all_of_them} then
+        v_steps := array['select pg_catalog.pg_advisory_xact_lock(2002873191, 0)'] || v_steps;
+    end if;
     -- Dropped, they are locked; and create or replace could neither drop nor retype their columns.
     v_steps := v_steps || array(
         select pg_catalog.format('drop view if exists wakelog.%I', v.name)
