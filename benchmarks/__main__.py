@@ -78,9 +78,9 @@ def main() -> int:
         return 130
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left to do takes a second
-        ground.close()
         if figures or failed:
             show(figures, failed, described, given.json)
+        ground.close()
     return 1 if failed or (given.strict and not all(figure.holds for figure in figures)) else 0
 
 
