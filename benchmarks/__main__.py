@@ -28,7 +28,7 @@ def catalogue(scale: int, turns: int) -> dict[str, Callable[[Ground], Iterator[F
         "batch": lambda g: delivering.batch(g, 50_000 // scale, turns),
         "backlog": lambda g: delivering.backlog(g, 1_000_000 // scale, 10_000 // scale, turns),
         "snapshot": lambda g: delivering.old_snapshot(g, 50_000 // scale, turns),
-        "agents": lambda g: delivering.many_agents(g, 30_000 // scale, turns),
+        "agents": lambda g: delivering.many_agents(g, 20_000 // scale, turns),
         "latency": lambda g: waking.idle(g, 200 // scale, turns),
         "workers": lambda g: waking.many_workers(g, 64 // scale, 100 // scale, min(turns, 2)),
         "effects": lambda g: delivering.effects(g, 5_000 // scale, turns),
@@ -78,9 +78,9 @@ def main() -> int:
         return 130
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left to do takes a second
-        ground.close()
         if figures or failed:
             show(figures, failed, described, given.json)
+        ground.close()
     return 1 if failed or (given.strict and not all(figure.holds for figure in figures)) else 0
 
 

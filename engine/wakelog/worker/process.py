@@ -53,6 +53,9 @@ LARGEST_BATCH = 500
 UNWRITTEN = 2000
 """So many deliveries of an agent, besides those in slots, may be in hand before more are claimed: where the database
 is slower to take what is done than to hand out more, they would pile up without end."""
+SHARES = 16
+"""Among so many agents at most is the room of one look divided: a claim for a single event costs nearly as much as one
+for thirty. Where that uses it up, the others come into the next look; which, chance decides."""
 AHEAD = 0.05
 """Seconds of work, at the speed seen so far, that a worker claims ahead of its slots."""
 LAST_WORDS = 10.0
@@ -251,7 +254,7 @@ class Shift:
         random.shuffle(names)  # so that none is always the last
         for left, name in zip(range(len(names), 0, -1), names, strict=True):
             agent = self.agents[name]
-            share = -(-room // left)
+            share = -(-room // min(left, SHARES))
             if agent.rate is not None:
                 # What is claimed must start at once. Finishing something stirs the sleeper (Held.drop).
                 share = min(share, self.worker.slots - len(self.queue) - self.held.slots_taken)
