@@ -40,6 +40,11 @@ _LARGEST = 256 * 1024 * 1024
 @click.option("--source", default="", help="Who says so, such as github/acme.")
 @click.option("--key", help="Idempotency key: appended once per source, however often it is said.")
 @click.option("--metadata", metavar="JSON", help="An object that goes along with the payload.")
+@click.option(
+    "--schema-version",
+    type=click.IntRange(1, 2**31 - 1),
+    help="The version of the type it is written in; 1 if not given.",
+)
 @click.option("--correlation", help="The workflow that the event belongs to; without it, it begins its own.")
 @click.option("--cause", type=click.UUID, metavar="ID", help="The id of the event that led to this one.")
 @click.option(
@@ -67,6 +72,7 @@ def append(
     source: str,
     key: str | None,
     metadata: str | None,
+    schema_version: int | None,
     correlation: str | None,
     cause: UUID | None,
     after: datetime | None,
@@ -111,6 +117,7 @@ def append(
             "source": source,
             "idempotency_key": key,
             "metadata": None if metadata is None else _metadata(metadata),
+            "schema_version": schema_version,
             "correlation_id": correlation,
             "causation_id": cause,
             "deliver_after": after,

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich_click import command
@@ -39,6 +39,11 @@ if TYPE_CHECKING:
     help="Only these types: * is one word, # zero or more. May be repeated.",
 )
 @click.option("--limit", "-n", type=click.IntRange(1, 10**15), help="End after so many events.")
+@click.option(
+    "--app",
+    metavar="MODULE|FILE.py",
+    help="The code that declares models, to show payloads as it reads them.",
+)
 @database_option
 @json_option
 def tail(
@@ -46,12 +51,14 @@ def tail(
     follow: bool,
     types: tuple[str, ...],
     limit: int | None,
+    app: str | None,
     database: str | None,
     as_json: bool,
 ) -> None:
     """Print events in the order of the log, oldest first; with --follow, also those to come.
 
-    With --json each event is an object on a line of its own.
+    With --json each event is an object on a line of its own. With --app, types that have a model there are shown in
+    its version; in JSON as "data" beside "payload", or "unreadable" with the reason.
 
     Examples:
 
@@ -60,31 +67,53 @@ def tail(
         wakelog tail -f
 
         wakelog tail -f --json --type push | jq .payload.branch
+
+        wakelog tail --type order.placed --app shop.py
     """
     if start is None:
         start = "now" if follow else "beginning"
 
     from wakelog.log.tail import tail as read_log
 
+    if app is not None:
+        from wakelog.agents.load import load_module
+
+        load_module(app.partition(":")[0])
     events = read_log(find_url(database), start=start, types=types or None, follow=follow)
     with events, _ending_with_its_reader(follow):
         for event in islice(events, limit):
             if as_json:
-                say_json(event_document(event))
+                say_json({**event_document(event), **_as_code_reads_it(event)})
             else:
                 say(_line(event))
                 if follow:
                     sys.stdout.flush()
 
 
+def _as_code_reads_it(event: "Event") -> dict[str, Any]:
+    from wakelog.errors import UnreadableEvent
+    from wakelog.log.models import declared, stored
+
+    if declared(event.type) is None:
+        return {}
+    try:
+        return {"data": stored(event.data)}
+    except UnreadableEvent as error:
+        return {"unreadable": str(error.args[0])}
+
+
 def _line(event: "Event") -> str:
     of = f" {event.stream}@{event.version}" if event.stream else ""
     by = f" [{event.source}]" if event.source else ""
     head = f"{event.position:>8}  {clock_time(event.recorded_at)}  {event.type}{by}{of}"
-    if event.payload == {}:
+    read = _as_code_reads_it(event)
+    if "unreadable" in read:
+        head += f"  ({read['unreadable']})"
+    payload = read.get("data", event.payload)
+    if payload == {}:
         return head
     room = os.get_terminal_size().columns - len(head) - 2 if sys.stdout.isatty() else 2000
-    return f"{head}  {shortened(to_json(event.payload), max(room, 20))}"
+    return f"{head}  {shortened(to_json(payload), max(room, 20))}"
 
 
 @contextmanager

@@ -43,7 +43,7 @@ from wakelog.errors import (
     VersionConflict,
     WakelogError,
 )
-from wakelog.forgotten import FORGOTTEN
+from wakelog.forgotten import FORGOTTEN, Forgotten
 from wakelog.log.append import append, append_many
 from wakelog.log.event import Event, NewEvent
 from wakelog.log.models import closed_family, event_model, upcaster
@@ -70,6 +70,7 @@ __all__ = [
     "Event",
     "Exponential",
     "Fixed",
+    "Forgotten",
     "GiveBack",
     "LeaseLost",
     "LogDamaged",

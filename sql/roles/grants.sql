@@ -81,7 +81,7 @@ begin
         end;
         grant execute on function
             wakelog.register_agent(text, jsonb), wakelog.declare_family(text, text[], boolean),
-            wakelog.declare_versions(text, jsonb),
+            wakelog.close_family(text, jsonb, boolean),
             wakelog.start_worker(text, text[], boolean), wakelog.stop_worker(bigint),
             wakelog.fall_asleep(bigint, integer), wakelog.wake_up(bigint),
             wakelog.heartbeat(bigint, text[], bigint[], interval),

@@ -130,3 +130,22 @@ def test_ctrl_c_says_how_far_it_came(
     assert checking.returncode == 130
     assert "interrupted after" in said
     assert "to go on: wakelog types check --app slow.py --from" in said
+
+
+def test_tail_shows_events_as_the_code_reads_them(wakelog: Wakelog, log: Connection, app: str) -> None:
+    events = wakelog("tail", "--app", app, "--json").lines
+    assert [event.get("data") for event in events] == [
+        {"total": 1, "currency": "EUR"}, {"total": 2, "currency": "EUR"}, None, None, None,
+    ]  # fmt: skip
+    assert events[0]["payload"] == {"total": 1}
+    assert "payload.currency: Field required" in events[2]["unreadable"]
+    assert "expected version 2 or older, found 3" in events[3]["unreadable"]
+    assert "unreadable" not in events[4]
+    said = wakelog("tail", "--app", app).out
+    assert '{"total": 1, "currency": "EUR"}' in said
+    assert "(order.placed: expected version 2 or older, found 3)" in said
+
+
+def test_a_version_may_be_said_at_append(wakelog: Wakelog, connection: Connection) -> None:
+    wakelog("append", "order.placed", "{}", "--schema-version", "7")
+    assert connection.execute("select schema_version from wakelog.events").fetchone() == (7,)

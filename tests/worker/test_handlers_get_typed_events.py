@@ -25,9 +25,18 @@ class OrderBilled(BaseModel):
 
 closed_family("order")
 
+@event_model("billing.completed", version=4)
+class Bill(BaseModel):
+    number: int
+
+@event_model("item.seen", version=2, closed=True)
+class ItemSeen(BaseModel):
+    name: str
+
 @app.agent("billing", on="order.placed", start="beginning", backoff=Fixed(60))
 async def bill(event, ctx):
     ctx.emit(OrderBilled(text=f"{event.data.total} {event.data.currency}"))
+    return Bill(number=event.data.total)
 
 @app.agent("counting", on="order.placed", start="beginning", batch=10, backoff=Fixed(60))
 def count(events, ctx):
@@ -46,6 +55,8 @@ def test_old_and_new_are_one_to_a_handler(
     until(lambda: one(connection, "select count(*) from wakelog.history where outcome = 'completed'") == 4)
     said = "select payload ->> 'text' from wakelog.events where type = 'order.billed' and schema_version = 2 order by 1"
     assert connection.execute(said).fetchall() == [("1 EUR",), ("2 USD",)]
+    bills = "select payload, schema_version from wakelog.events where type = 'billing.completed' order by payload::text"
+    assert connection.execute(bills).fetchall() == [({"number": 1}, 4), ({"number": 2}, 4)]
     sums = "select sum(payload::int) from wakelog.events where type = 'counting.completed'"
     assert one(connection, sums) == 3
 
@@ -67,6 +78,9 @@ def test_a_worker_tells_the_database_what_is_closed(
 ) -> None:
     connection.execute("select wakelog.declare_family('order', null, true)")
     start_workers(MODELS)
-    assert connection.execute("select types, must_match, versions from wakelog.families").fetchall() == [
-        (["order.billed", "order.placed"], True, {"order.billed": [2], "order.placed": [1, 2]})
+    assert connection.execute(
+        "select family, types, must_match, versions from wakelog.families order by family"
+    ).fetchall() == [
+        ("item.seen", None, False, {"item.seen": [2]}),
+        ("order", ["order.billed", "order.placed"], True, {"order.billed": [2], "order.placed": [1, 2]}),
     ]

@@ -97,7 +97,7 @@ class Attempt:
             "key": told_apart_by,
             "type": new.type,
             "payload": {} if new.payload is None else new.payload,
-            "schema_version": new.schema_version,
+            "schema_version": new.written_in,
             **said,
             "source": source,
             "deliver_after": new.deliver_after and new.deliver_after.isoformat(),

@@ -77,7 +77,7 @@ def append(
     metadata: Mapping[str, Any] | None = None,
     correlation_id: str | None = None,
     causation_id: UUID | str | None = None,
-    schema_version: int = 1,
+    schema_version: int | None = None,
     occurred_at: datetime | None = None,
     id: UUID | str | None = None,
     deliver_after: Duration | datetime | None = None,
@@ -99,7 +99,7 @@ def append(
     metadata: Mapping[str, Any] | None = None,
     correlation_id: str | None = None,
     causation_id: UUID | str | None = None,
-    schema_version: int = 1,
+    schema_version: int | None = None,
     occurred_at: datetime | None = None,
     id: UUID | str | None = None,
     deliver_after: Duration | datetime | None = None,
@@ -128,6 +128,8 @@ def append(
     `source` that already carries the `idempotency_key` is returned as it is, and nothing is appended.
     `deliver_after` is a duration from now (seconds, "5m", a timedelta; by this program's clock) or a moment: no agent
     is given the event before it; the log has it at once.
+    `schema_version` is the version of the type that the payload is written in; None is the newest this code knows, that
+    of its `event_model`, and 1 where there is none.
     `private` says what of the payload is personal and about whom: a subject for all of it, or places and subjects, as
     in {"address.street": "customer-17"}. It is encrypted before it is sent, under the subject's key, and unreadable for
     everybody once `wakelog forget` has destroyed that. Needs the role wakelog_keys, and the package cryptography.
@@ -309,7 +311,7 @@ def _parameters(event: NewEvent) -> dict[str, Any]:
         "metadata": "{}" if event.metadata is None else json_text("metadata", event.metadata),
         "correlation_id": event.correlation_id,
         "causation_id": event.causation_id and str(event.causation_id),
-        "schema_version": event.schema_version,
+        "schema_version": event.written_in,
         "occurred_at": event.occurred_at and event.occurred_at.isoformat(),
         "id": event.id and str(event.id),
         "deliver_after": event.deliver_after and event.deliver_after.isoformat(),

@@ -66,7 +66,7 @@ def _line(event: NewEvent) -> str:
         "{}" if metadata is None else json_text("metadata", metadata).replace("\\", r"\\"),
         _field(event.correlation_id),
         r"\N" if event.causation_id is None else str(event.causation_id),
-        str(event.schema_version),
+        str(event.written_in),
     ]
     if event.id is not None:
         fields.append(str(event.id))

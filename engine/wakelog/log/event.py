@@ -20,7 +20,8 @@ from pydantic import (
 
 from wakelog.durations import seconds
 from wakelog.errors import BadInput
-from wakelog.log.models import as_event, check_new, parse
+from wakelog.log.closed import check_new
+from wakelog.log.models import as_event, newest_version, parse
 from wakelog.privacy.fields import check_places
 
 COLUMNS = (
@@ -130,7 +131,8 @@ class NewEvent(BaseModel):
     at, 0 for a stream that must be new. An event of the same `source` that already carries the `idempotency_key`
     takes the place of this one. `deliver_after`, before which no agent is given the event, is a moment, or a duration
     from now. `private` says what of the payload is personal, and about whom: {"address.street": "customer-17"}, or
-    "customer-17" for all of it.
+    "customer-17" for all of it. `schema_version` is the one the payload is written in; None is the newest this code
+    knows (`event_model`), and 1 where the type has no model.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -144,7 +146,7 @@ class NewEvent(BaseModel):
     metadata: dict[str, Any] | None = None
     correlation_id: Name | None = None
     causation_id: UUID | None = None
-    schema_version: int = Field(default=1, ge=-(2**31), lt=2**31)
+    schema_version: int | None = Field(default=None, ge=-(2**31), lt=2**31)
     occurred_at: AwareDatetime | None = None
     id: UUID | None = None
     deliver_after: Annotated[AwareDatetime | None, BeforeValidator(_moment)] = None
@@ -155,6 +157,11 @@ class NewEvent(BaseModel):
         if self.expected_version is not None and self.stream is None:
             raise ValueError(f"an expected version ({self.expected_version}) needs a stream")
         return self
+
+    @property
+    def written_in(self) -> int:
+        """The schema version it is appended with."""
+        return newest_version(self.type) if self.schema_version is None else self.schema_version
 
     @classmethod
     def of(cls, values: Any) -> "NewEvent":
@@ -171,7 +178,7 @@ class NewEvent(BaseModel):
                 values = cls.model_validate(values)
             except ValidationError as error:
                 raise BadInput("; ".join(_sentence(problem) for problem in error.errors())) from None
-        check_new(values.type, values.schema_version, values.payload)
+        check_new(values.type, values.written_in, values.payload)
         return values
 
 
@@ -179,7 +186,7 @@ def _with_model(values: Mapping[str, Any]) -> dict[str, Any]:
     said = as_event(values["type"])
     if values.get("payload") is not None:
         raise BadInput(f'expected no payload beside a model of "{said["type"]}", which is one')
-    if values.get("schema_version", 1) not in (1, said["schema_version"]):
+    if values.get("schema_version") not in (None, said["schema_version"]):
         raise BadInput(
             f'expected version {said["schema_version"]}, that of the model of "{said["type"]}", found '
             f"{values['schema_version']}"

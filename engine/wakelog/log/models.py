@@ -7,13 +7,16 @@ An event is stored in the version it was appended in, and stays so. Read, its pa
 its version to the model's, one version each, and then into the model.
 """
 
+import json
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from wakelog.errors import BadInput, DoesNotFit, UnknownType, UnknownVersion, UnreadableEvent
+from wakelog.errors import BadInput, DoesNotFit, UnreadableEvent
+from wakelog.postgres import jsonb
 
 M = TypeVar("M", bound=type[BaseModel])
 Upcaster = Callable[[Any], Any]
@@ -48,7 +51,8 @@ def event_model(type: str, *, version: int = 1, closed: bool = False) -> Callabl
     Args:
         type: the event's type.
         version: its `schema_version`, from 1; raise it with each change that older payloads do not fit.
-        closed: whether appends through Python of another version, or of a payload that does not fit, are refused.
+        closed: whether nothing else may be appended as this type: through Python, another version or a payload that
+            does not fit; in SQL, once a worker of the application has started, another version (SQLSTATE WL011).
 
     Raises:
         BadInput: the version is below 1, or another class was declared for the type.
@@ -72,8 +76,9 @@ def event_model(type: str, *, version: int = 1, closed: bool = False) -> Callabl
 def upcaster(type: str, version: int) -> Callable[[U], U]:  # noqa: A002
     """Declare how a payload of `version` becomes one of the next version; decorates a function of the payload.
 
-    It gets the payload as it is stored, or as the upcaster before it left it, and returns the new one. It is called
-    whenever such an event is read, so it is quick, and depends on nothing else.
+    It gets a copy of the payload as it is stored, or what the upcaster before it returned, and returns the new one,
+    which may be the one it got, changed. It is called whenever such an event is read, so it is quick, and depends on
+    nothing else.
 
     Raises:
         BadInput: the version is below 1.
@@ -120,12 +125,10 @@ def readable_versions(type: str) -> list[int]:  # noqa: A002
     return versions
 
 
-def closed_families() -> dict[str, dict[str, list[int]]]:
-    """The closed families, and of each its types with the versions that can be read."""
-    return {
-        family: {name: readable_versions(name) for name in sorted(_types) if _belongs(name, family)}
-        for family in sorted(_closed_families)
-    }
+def newest_version(type: str) -> int:  # noqa: A002
+    """The version a payload has where its producer says none: that of the model; 1 where none is declared."""
+    known = _types.get(type)
+    return 1 if known is None else known.version
 
 
 def upcast(type: str, version: int, payload: Any) -> Any:  # noqa: A002
@@ -142,6 +145,7 @@ def upcast(type: str, version: int, payload: Any) -> Any:  # noqa: A002
             f"{type}: expected version {known.version} or older, found {version}",
             hint="This code is older than whoever appended it.",
         )
+    payload = deepcopy(payload)
     for step in range(version, known.version):
         convert = _upcasters.get((type, step))
         if convert is None:
@@ -167,11 +171,25 @@ def parse(type: str, version: int, payload: Any) -> Any:  # noqa: A002
     known = _types.get(type)
     if known is None:
         return payload
-    current = upcast(type, version, payload)
     try:
-        return known.model.model_validate(current)
+        return fit(known, upcast(type, version, payload))
     except ValidationError as error:
-        raise UnreadableEvent(f"{type} of version {version} does not fit: {_problems(error)}") from None
+        raise UnreadableEvent(f"{type} of version {version} does not fit: {problems(error)}") from None
+
+
+def fit(known: Declared, payload: Any) -> BaseModel:
+    """A payload of the newest version as an instance of its model, read as JSON is: a strict model takes a date written
+    as text, and the instance shares nothing with the payload.
+
+    Raises:
+        pydantic.ValidationError: it does not fit.
+    """
+    return known.model.model_validate_json(_json(payload))
+
+
+def stored(value: BaseModel) -> Any:
+    """The payload of an instance. What its model computes is not in it: it is computed anew from what is."""
+    return value.model_dump(mode="json", by_alias=True, round_trip=True, warnings=False)
 
 
 def as_event(value: BaseModel) -> dict[str, Any]:
@@ -179,6 +197,7 @@ def as_event(value: BaseModel) -> dict[str, Any]:
 
     Raises:
         BadInput: its class is not declared.
+        DoesNotFit: what it would be stored as cannot be read as one again.
     """
     known = _by_model.get(value.__class__)
     if known is None:
@@ -186,48 +205,16 @@ def as_event(value: BaseModel) -> dict[str, Any]:
             f"expected the instance of a declared model, found one of {_name(value.__class__)}",
             hint='Declare it: @event_model("its.type").',
         )
-    return {
-        "type": known.type,
-        "schema_version": known.version,
-        "payload": value.model_dump(mode="json"),
-    }
-
-
-def check_new(type: str, version: int, payload: Any) -> None:  # noqa: A002
-    """Refuse what may not be appended, since it was declared closed.
-
-    Raises:
-        UnknownType: the type is not among those of its closed family.
-        UnknownVersion: the version cannot be read.
-        DoesNotFit: the payload does not fit the model; the message says where.
-    """
-    if not _types and not _closed_families:
-        return
-    known = _types.get(type)
-    family = next((name for name in _closed_families if _belongs(type, name)), None)
-    if known is None:
-        if family is None:
-            return
-        types = ", ".join(name for name in sorted(_types) if _belongs(name, family))
-        raise UnknownType(
-            f'expected a type of the closed family "{family}" ({types or "there is none"}), found "{type}"',
-            hint=f'Mend the type, or declare it: @event_model("{type}").',
-        )
-    if not known.closed and family is None:
-        return
-    versions = readable_versions(type)
-    if version not in versions:
-        raise UnknownVersion(
-            f'type "{type}" is closed: expected version {" or ".join(map(str, versions))}, found {version}',
-            hint="Say schema_version=, or declare the upcaster.",
-        )
+    payload = stored(value)
     try:
-        current = upcast(type, version, {} if payload is None else payload)
-        known.model.model_validate(current)
-    except UnreadableEvent as error:
-        raise DoesNotFit(f'type "{type}" is closed: {error.args[0]}', hint=error.hint) from error.__cause__
+        fit(known, payload)
     except ValidationError as error:
-        raise DoesNotFit(f'type "{type}" is closed: the payload does not fit: {_problems(error)}') from None
+        raise DoesNotFit(
+            f"this {_name(value.__class__)} cannot be read again from its JSON: {problems(error)}",
+            hint="Mend the value, or have the model read the names and values that it writes.",
+            **first(error),
+        ) from None
+    return {"type": known.type, "schema_version": known.version, "payload": payload}
 
 
 def forget_models(*types: str) -> None:
@@ -241,20 +228,50 @@ def forget_models(*types: str) -> None:
             del _upcasters[key]
 
 
-def _belongs(name: str, family: str) -> bool:
+def closed_families() -> list[str]:
+    """The families declared closed."""
+    return sorted(_closed_families)
+
+
+def belongs(name: str, family: str) -> bool:
+    """Whether a type is, or begins with, these words."""
     return name == family or name.startswith(f"{family}.")
+
+
+def problems(error: ValidationError) -> str:
+    """What does not fit, and where, in one sentence."""
+    found: list[Mapping[str, Any]] = list(error.errors(include_url=False))
+    told = [
+        f"{place(problem)}: {problem['msg']}"
+        + ("" if problem["type"] == "missing" else f", found {str(problem['input'])[:80]!r}")
+        for problem in found[:_MOST_PROBLEMS]
+    ]
+    more = len(found) - len(told)
+    return "; ".join(told) + (f"; and {more} more" if more else "")
+
+
+def place(problem: Mapping[str, Any]) -> str:
+    """Where in the payload one of pydantic's problems is."""
+    return ".".join(["payload", *map(str, problem["loc"])])
+
+
+def first(error: ValidationError) -> dict[str, Any]:
+    """The first of the problems for programs: path, expected, found."""
+    problem: Mapping[str, Any] = error.errors(include_url=False)[0]
+    return {
+        "path": place(problem),
+        "expected": problem["msg"],
+        "found": None if problem["type"] == "missing" else problem["input"],
+    }
 
 
 def _name(model: type[BaseModel]) -> str:
     return f"{model.__module__}.{model.__qualname__}"
 
 
-def _problems(error: ValidationError) -> str:
-    found: list[Mapping[str, Any]] = list(error.errors(include_url=False))
-    told = [
-        f"{'.'.join(['payload', *map(str, problem['loc'])])}: {problem['msg']}"
-        + ("" if problem["type"] == "missing" else f", found {str(problem['input'])[:80]!r}")
-        for problem in found[:_MOST_PROBLEMS]
-    ]
-    more = len(found) - len(told)
-    return "; ".join(told) + (f"; and {more} more" if more else "")
+def _json(payload: Any) -> str:
+    try:
+        return jsonb.encode(payload)
+    except BadInput:
+        # Numbers beyond 64 bits, which jsonb has.
+        return json.dumps(payload, default=jsonb.more)

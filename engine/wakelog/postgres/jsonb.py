@@ -20,7 +20,7 @@ def encode(value: Any) -> str:
         BadInput: the value cannot be written as JSON.
     """
     try:
-        return orjson.dumps(value, default=_more, option=orjson.OPT_NON_STR_KEYS).decode()
+        return orjson.dumps(value, default=more, option=orjson.OPT_NON_STR_KEYS).decode()
     except (TypeError, ValueError) as error:
         raise BadInput(
             f"expected a value that can be written as JSON, found {type(value).__name__}: {error}"
@@ -55,7 +55,8 @@ def _int(digits: str) -> int | float:
     return int(digits) if len(digits) < 4000 else float(digits)
 
 
-def _more(value: Any) -> Any:
+def more(value: Any) -> Any:
+    """What orjson and json do not take themselves. Raises TypeError for what has no JSON form."""
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     if isinstance(value, Forgotten):

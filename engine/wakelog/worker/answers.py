@@ -6,6 +6,7 @@ from wakelog.agents.batch import BatchContext
 from wakelog.agents.context import Bench, Context
 from wakelog.agents.options import Duration
 from wakelog.errors import BadInput
+from wakelog.log.closed import outcome
 from wakelog.log.values import json_text
 from wakelog.worker.delivery import Delivery, Work
 from wakelog.worker.settling import Done
@@ -26,7 +27,8 @@ def context_for(work: Work, bench: Bench) -> Context | BatchContext:
 def answers(work: Work, context: Context | BatchContext, result: Any) -> tuple[list[Done], list[FailedAlone]]:
     """The deliveries that are done, each with the events it answers with, and those that failed alone.
 
-    Raises BadInput for a result that cannot be written as JSON, or is not one for each event of a batch.
+    Raises BadInput for a result that cannot be written as JSON, does not fit the model of its closed type, or is not
+    one for each event of a batch.
     """
     if isinstance(context, Context):
         return [(work.deliveries[0], _with_result(work.deliveries[0], context.emitted, result))], []
@@ -64,11 +66,8 @@ def _one_for_each(work: Work, result: Any) -> list[Any]:
 def _with_result(delivery: Delivery, events: list[dict[str, Any]], result: Any) -> list[dict[str, Any]]:
     if result is None:
         return events
-    json_text("the result", result)
-    completed = {
-        "position": delivery.position,
-        "key": "completed",
-        "type": f"{delivery.agent.name}.completed",
-        "payload": result,
-    }
+    type_ = f"{delivery.agent.name}.completed"
+    said = outcome(type_, result)
+    json_text("the result", said["payload"])
+    completed = {"position": delivery.position, "key": "completed", "type": type_, **said}
     return [*events, completed]

@@ -25,8 +25,8 @@ from psycopg.types.json import set_json_loads
 
 from wakelog.agents.definition import AgentDefinition, Family
 from wakelog.errors import BadInput, UnknownWorker, translate
+from wakelog.log.closed import closings
 from wakelog.log.connections import converse
-from wakelog.log.models import closed_families
 from wakelog.log.private import is_veiled, shown
 from wakelog.postgres import jsonb
 from wakelog.postgres.connect import connect_async
@@ -75,8 +75,10 @@ class Session:
                     connection, "select wakelog.declare_family(%s, %s, %s)",
                     [family.name, None if family.types is None else list(family.types), family.must_match],
                 )  # fmt: skip
-            for name, types in closed_families().items():
-                await _close(connection, name, types)
+            for name, (types, only) in closings().items():
+                await _one(
+                    connection, "select wakelog.close_family(%s, %s, %s)", [name, jsonb.encode(types), only]
+                )
             row = await _one(
                 connection,
                 "select wakelog.start_worker(%s, %s, %s)",
@@ -190,16 +192,6 @@ class Session:
     def _hear(self, names: str) -> None:
         self._rung = True
         self._rung_for.extend(names.split())
-
-
-async def _close(connection: AsyncConnection[Any], family: str, types: dict[str, list[int]]) -> None:
-    """Have the database refuse other types and versions; what app.family said of it besides stays."""
-    await connection.execute(
-        """select wakelog.declare_family(%(family)s, %(types)s, coalesce(
-                      (select f.must_match from wakelog.families f where f.family = %(family)s), false)),
-                  wakelog.declare_versions(%(family)s, %(versions)s)""",
-        {"family": family, "types": list(types), "versions": jsonb.encode(types)},
-    )
 
 
 def _decode_or_veil(text: str | bytes) -> Any:
