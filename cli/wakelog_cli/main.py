@@ -20,6 +20,7 @@ from wakelog_cli.forget import forget
 from wakelog_cli.projection import projection
 from wakelog_cli.proof import proof
 from wakelog_cli.seal import seal
+from wakelog_cli.stream import stream
 from wakelog_cli.tail import tail
 from wakelog_cli.timeline import timeline
 from wakelog_cli.types import types
@@ -39,7 +40,7 @@ __all__ = ["main", "run", "wakelog"]
     panels=[
         RichCommandPanel("Events", commands=["append", "tail", "timeline", "workflow", "types"]),
         RichCommandPanel("Agents", commands=["up", "worker", "agents", "lag", "workers", "dead", "demo"]),
-        RichCommandPanel("State", commands=["projection"]),
+        RichCommandPanel("State", commands=["projection", "stream"]),
         RichCommandPanel("Integrity", commands=["verify", "seal", "proof", "forget"]),
         RichCommandPanel("Database", commands=["doctor", "bench", "db"]),
     ],
@@ -56,8 +57,8 @@ def wakelog() -> None:
 
 
 for _command in (
-    up, append, tail, worker, agents, lag, workers, dead, timeline, workflow, types, projection, verify, seal, proof,
-    forget, doctor, bench, db, demo,
+    up, append, tail, worker, agents, lag, workers, dead, timeline, workflow, types, projection, stream, verify, seal,
+    proof, forget, doctor, bench, db, demo,
 ):  # fmt: skip
     wakelog.add_command(_command)
 

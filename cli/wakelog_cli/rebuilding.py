@@ -33,6 +33,7 @@ def definition_of(app: str | None, name: str) -> "ProjectionDefinition | None":
     if app is None:
         return None
     from wakelog.agents.load import load_app
+    from wakelog.projections.snapshots import kept
 
     declared = load_app(app).projections
     if name not in declared:
@@ -41,7 +42,14 @@ def definition_of(app: str | None, name: str) -> "ProjectionDefinition | None":
             ExitCode.UNKNOWN_NAME,
             next_command="see: wakelog projection list",
         )
-    return declared[name]
+    definition = kept(declared[name])
+    if definition is None:
+        raise Failure(
+            f'projection "{name}" is live and has no snapshots: there is nothing of it in the database',
+            ExitCode.BAD_INPUT,
+            next_command="see a stream under it: wakelog stream show STREAM --app " + app,
+        )
+    return definition
 
 
 def fold_build(

@@ -10,6 +10,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set enable_bitmapscan = off
+set enable_mergejoin = off
 set jit = off
 set plan_cache_mode = force_generic_plan
 as $$
@@ -30,9 +31,10 @@ begin
     end if;
     with acked as (
         delete from wakelog.deliveries d
-        using unnest(p_positions, p_attempts) as p (position, attempt)
-        where (d.agent_id, d.position) >= (v_agent_id, p.position)
-          and (d.agent_id, d.position) <= (v_agent_id, p.position)
+        using (
+            select v_agent_id as agent_id, p.position, p.attempt
+            from unnest(p_positions, p_attempts) as p (position, attempt) offset 0) p
+        where d.agent_id = p.agent_id and d.position = p.position
           and d.attempt = p.attempt and d.worker = p_worker and d.available_at > v_now
         returning d.*
     ),

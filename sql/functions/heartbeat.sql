@@ -8,6 +8,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set enable_bitmapscan = off
+set enable_mergejoin = off
 set jit = off
 set plan_cache_mode = force_generic_plan
 as $$
@@ -21,10 +22,11 @@ begin
     -- A row that is locked is being finished, or taken over, at this moment.
     with mine as (
         select d.agent_id, d.position
-        from unnest(p_agents, p_positions) as p (agent, position)
-        join wakelog.agents a on a.name = p.agent
-        join wakelog.deliveries d on (d.agent_id, d.position) >= (a.id, p.position)
-                                 and (d.agent_id, d.position) <= (a.id, p.position)
+        from (
+            select a.id as agent_id, p.position
+            from unnest(p_agents, p_positions) as p (agent, position)
+            join wakelog.agents a on a.name = p.agent offset 0) p
+        join wakelog.deliveries d on d.agent_id = p.agent_id and d.position = p.position
         where d.worker = p_worker and d.available_at > v_now
         for update of d skip locked
     )

@@ -9,6 +9,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set enable_bitmapscan = off
+set enable_mergejoin = off
 set jit = off
 set plan_cache_mode = force_generic_plan
 as $$
@@ -19,9 +20,10 @@ declare
 begin
     update wakelog.deliveries d
     set worker = null, attempt = d.attempt - 1, available_at = v_now + p_delay
-    from unnest(p_positions, p_attempts) as p (position, attempt)
-    where (d.agent_id, d.position) >= (v_agent_id, p.position)
-      and (d.agent_id, d.position) <= (v_agent_id, p.position)
+    from (
+        select v_agent_id as agent_id, p.position, p.attempt
+        from unnest(p_positions, p_attempts) as p (position, attempt) offset 0) p
+    where d.agent_id = p.agent_id and d.position = p.position
       and d.worker = p_worker and d.attempt = p.attempt and d.available_at > v_now;
     get diagnostics v_count = row_count;
     if v_count > 0 and p_delay <= '0' then

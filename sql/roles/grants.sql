@@ -45,7 +45,8 @@ begin
             wakelog.ready_agents(text[]), wakelog.head()
             to wakelog_reader;
         -- Of projections.
-        grant execute on function wakelog.projection_id(text), wakelog.wait_until(text, bigint, interval)
+        grant execute on function wakelog.projection_id(text), wakelog.wait_until(text, bigint, interval),
+            wakelog.snapshot_before(text, integer, text, bigint)
             to wakelog_reader;
         -- Of workflows.
         grant execute on function

@@ -143,6 +143,7 @@ class Wakelog:
         on_error: OnError = "stop",
         partition_by: str | None = None,
         initial: Callable[[], Any] | None = None,
+        snapshots: int | None = None,
     ) -> Callable[[F], F]:
         """Declare a projection: tables that are derived from the log; decorates the function that folds it.
 
@@ -161,12 +162,14 @@ class Wakelog:
             batch: whether the function takes a list of events.
             schema: where readers find the tables, and nothing else is; the name of the projection.
             mode: "async", behind the log by milliseconds; "inline", in the transaction of whoever appends, for
-                statements in SQL; "live", folded when asked for (`wakelog.fold`) and stored nowhere, by a
-                function of a state and an event that returns the next state.
+                statements in SQL; "live", folded when asked for (`wakelog.fold`) and stored nowhere, or in snapshots,
+                by a function of a state and an event that returns the next state.
             on_error: what to do about an event that cannot be folded: "stop" there, or "skip" it and go on.
             partition_by: "stream", "correlation", "source", "metadata.<path>" or "payload.<path>": events with
                 different values touch different rows, so that a rebuild may use several processes. For functions.
-            initial: with mode "live", what makes the first state, such as ``dict``.
+            initial: with mode "live", what makes the first state, such as ``dict`` or a pydantic model.
+            snapshots: with mode "live", after how many versions of a stream a worker stores its state (100 is a good
+                one), so that `wakelog.fold` of the stream begins there. The state is JSON, or a pydantic model.
 
         Raises:
             BadInput: an option cannot be used, or the name is taken in this application.
@@ -177,7 +180,7 @@ class Wakelog:
         def define(fold: Callable[..., Any] | None) -> None:
             self.projections[name] = define_projection(
                 name, fold=fold, sql=sql, on=on, version=version, tables=tables, schema=schema, mode=mode, batch=batch,
-                on_error=on_error, partition_by=partition_by, initial=initial,
+                on_error=on_error, partition_by=partition_by, initial=initial, snapshots=snapshots,
             )  # fmt: skip
 
         def declare(fold: F) -> F:

@@ -53,6 +53,25 @@ _READ_STREAM = Statement(
     """,
     COLUMNS,
 )
+_READ_PART = Statement(
+    """
+    select l.position, e.id, e.type, e.source, e.stream, e.version, e.payload, e.metadata,
+           e.correlation_id, e.causation_id, e.idempotency_key, e.schema_version, e.occurred_at, e.recorded_at
+    from wakelog.events e
+    join wakelog.log l on l.seq = e.seq
+    where e.stream = cast(%(stream)s as text)
+      and e.version > cast(%(after_version)s as bigint)
+      and (cast(%(upto_version)s as bigint) is null or e.version <= cast(%(upto_version)s as bigint))
+      and l.position > cast(%(after)s as bigint)
+      and l.position <= cast(%(upto)s as bigint)
+      and '.' || e.type ~ coalesce(
+              wakelog.patterns_regex(array(select jsonb_array_elements_text(cast(%(types)s as jsonb))), '.'), '')
+    order by l.position
+    limit cast(%(limit)s as bigint)
+    """,
+    COLUMNS,
+    prepare=False,
+)
 _HEAD = Statement("select s.head from wakelog.sequencer s", ("head",))
 _POSITION_AT = Statement(
     "select wakelog.position_at(cast(cast(%(at)s as text) as timestamptz)) as position", ("position",)
@@ -138,6 +157,28 @@ def read_stream(
     return _iterate(connection, _stream(stream, after_version, limit))
 
 
+def read_part(
+    connection: "SyncConnection | AsyncConnection",
+    stream: str,
+    *,
+    after: int,
+    upto: int,
+    after_version: int,
+    upto_version: int | None,
+    types: Sequence[str],
+) -> Any:
+    """The events of a stream at positions above `after`, up to `upto`, in that order.
+
+    For who knows that these are of versions above `after_version`, up to `upto_version` (None is any), and so finds
+    them without reading the rest of the stream.
+    """
+    asked = {
+        "stream": stream, "upto": upto, "after_version": after_version, "upto_version": upto_version,
+        "types": _patterns(types),
+    }  # fmt: skip
+    return _iterate(connection, _part(after, asked))
+
+
 @overload
 def position_at(connection: "SyncConnection", time: datetime) -> int: ...
 @overload
@@ -180,6 +221,14 @@ def _log(after: int, upto: int | None, limit: int | None, filters: dict[str, Any
             return
         after = rows[-1][0]
         limit = limit and limit - size
+
+
+def _part(after: int, asked: dict[str, Any]) -> _Reading:
+    while True:
+        rows = yield _READ_PART, {**asked, "after": after, "limit": _BATCH}
+        if len(rows) < _BATCH:
+            return
+        after = rows[-1][0]
 
 
 def _stream(stream: str, after: int, limit: int | None) -> _Reading:

@@ -37,6 +37,8 @@ class ProjectionDefinition:
     partition_by: str | None
     initial: Callable[[], Any] | None
     """Of a live one: makes the state before the first event."""
+    snapshots: int | None
+    """Of a live one: after so many versions of a stream its state is stored."""
 
     def options(self) -> dict[str, object]:
         """As the database reads them (``wakelog.register_projection``)."""
@@ -67,6 +69,7 @@ def define_projection(
     on_error: OnError,
     partition_by: str | None,
     initial: Callable[[], Any] | None,
+    snapshots: int | None = None,
 ) -> ProjectionDefinition:
     """Check what was said of a projection; BadInput names it, what was expected and what was found."""
 
@@ -97,9 +100,12 @@ def define_projection(
         expect(fold is not None and not batch, "a function of a state and an event for mode live", sql)
         expect(tables is None, "no tables for mode live, which stores nothing", tables)
         expect(initial is not None, "initial=, which makes the first state, for mode live", initial)
+        expect(snapshots is None or (type(snapshots) is int and snapshots >= 1),
+               "snapshots= after so many versions of a stream, 1 or more", snapshots)  # fmt: skip
         made: tuple[str, ...] = ()
     else:
         expect(initial is None, "initial= for mode live only", initial)
+        expect(snapshots is None, "snapshots= for mode live only, the others have their tables", snapshots)
         expect(
             mode != "inline" or bool(statements), "sql= for mode inline: only SQL runs in any producer", fold
         )
@@ -110,6 +116,7 @@ def define_projection(
     return ProjectionDefinition(
         name=name, kind=kind, fold=fold, types=types, version=version, tables=made, statements=statements,
         schema=schema or name, mode=mode, on_error=on_error, partition_by=partition_by, initial=initial,
+        snapshots=snapshots,
     )  # fmt: skip
 
 

@@ -33,6 +33,7 @@ from wakelog.projections.builds import Build, builds_of, call, register
 from wakelog.projections.connection import open_projection_connection
 from wakelog.projections.definition import ProjectionDefinition
 from wakelog.projections.folding import Folding, Step
+from wakelog.projections.snapshots import kept
 
 log = logging.getLogger("wakelog.projections")
 
@@ -51,7 +52,9 @@ class Projector:
     def __init__(
         self, definitions: Mapping[str, ProjectionDefinition], url: str, *, listening: bool = True
     ) -> None:
-        self.definitions = {name: one for name, one in definitions.items() if one.mode != "live"}
+        self.definitions = {
+            name: ours for name, one in definitions.items() if (ours := kept(one)) is not None
+        }
         self.url = url
         self.listening = listening
         self._keepers: dict[int, _Keeper] = {}
@@ -282,9 +285,10 @@ def catch_up(url: str, definitions: Mapping[str, ProjectionDefinition]) -> list[
     """
     stopped: list[str] = []
     with connect(url, application_name="wakelog projections") as connection:
-        for definition in definitions.values():
-            number = register(connection, definition) if definition.mode != "live" else None
-            if number is None:
+        for declared in definitions.values():
+            definition = kept(declared)
+            number = register(connection, definition) if definition is not None else None
+            if number is None or definition is None:
                 continue
             (found,) = (one for one in builds_of(connection, [definition.name]) if one.build == number)
             if found.state == "serving" and found.mode == "inline":

@@ -18,6 +18,7 @@ from wakelog.agents.load import load_app
 from wakelog.errors import WakelogError
 from wakelog.projections.connection import open_projection_connection
 from wakelog.projections.folding import AIM_OF_A_REBUILD, Folding
+from wakelog.projections.snapshots import kept
 
 
 class Parts:
@@ -81,7 +82,7 @@ def main(arguments: list[str]) -> int:
         stopping.set()
 
     threading.Thread(target=parent_gone, daemon=True).start()
-    definition = load_app(target).projections[name] if target else None
+    definition = kept(load_app(target).projections[name]) if target else None
     with closing(open_projection_connection(os.environ["WAKELOG_WORKER_DATABASE"], name)) as connection:
         folding = Folding(connection, int(build), definition, part=int(part), aim=AIM_OF_A_REBUILD)
         while not stopping.is_set():

@@ -78,17 +78,18 @@ def _of_answer(old: dict[str, Any], new: dict[str, Any], ignore: Sequence[str]) 
         if old[what] != new[what]:
             yield Difference(what, old[what], new[what], old["type"])
     for what in ("payload", "metadata"):
-        for path, was, would_be in _by_path(old[what], new[what], ""):
+        for path, was, would_be in by_path(old[what], new[what], ""):
             if not any(fnmatchcase(path, pattern) for pattern in ignore):
                 yield Difference(what, was, would_be, old["type"], path)
 
 
-def _by_path(old: Any, new: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
+def by_path(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Where two JSON values differ: the place, as words joined by dots, what is there in one, and in the other."""
     was, now = _places(old), _places(new)
     if was is not None and now is not None and isinstance(old, dict) == isinstance(new, dict):
         for name in dict.fromkeys([*was, *now]):
             place = f"{path}.{name}" if path else name
-            yield from _by_path(was.get(name, _ABSENT), now.get(name, _ABSENT), place)
+            yield from by_path(was.get(name, _ABSENT), now.get(name, _ABSENT), place)
     elif isinstance(old, bool) != isinstance(new, bool) or old != new:
         yield path, None if old is _ABSENT else old, None if new is _ABSENT else new
 

@@ -1,0 +1,86 @@
+"""What is done about one delivery does not depend on how many others its agent has in hand, or wait for their time.
+
+Counted in pages looked at, which do not depend on how busy the machine is.
+"""
+
+from typing import Any, LiteralString
+
+import psycopg
+import pytest
+from tests.worker.asking import one
+from tests.worker.test_an_old_snapshot_slows_nobody_down import pages
+
+FEW, MANY = 40, 4000
+
+
+@pytest.fixture
+def worker(connection: psycopg.Connection[Any]) -> int:
+    connection.execute("select wakelog.register_agent('agent', '{\"types\": [\"work\"]}')")
+    return one(connection, "select wakelog.start_worker('a test', '{agent}', false)")
+
+
+def in_hand(connection: psycopg.Connection[Any], worker: int, count: int) -> None:
+    """Append so many events, and claim them."""
+    connection.execute("insert into wakelog.events (type) select 'work' from generate_series(1, %s)", [count])
+    connection.execute("select wakelog.sequence()")
+    assert one(connection, "select count(*) from wakelog.claim('agent', %s, %s)", worker, count) == count
+    connection.execute("vacuum analyze wakelog.deliveries")
+
+
+@pytest.mark.every_postgres
+@pytest.mark.parametrize(
+    "step",
+    [
+        "select wakelog.ack_many('agent', %(worker)s, %(positions)s, %(attempts)s)",
+        "select wakelog.release('agent', %(worker)s, %(positions)s, %(attempts)s, '1 hour')",
+        "select wakelog.heartbeat(%(worker)s, array_fill('agent'::text, array[10]), %(positions)s)",
+        "select wakelog.stall('agent', %(worker)s, %(positions)s, %(attempts)s, 'it takes long', '1 hour')",
+    ],
+    ids=["ack", "release", "heartbeat", "stall"],
+)
+def test_nor_do_the_pages_looked_at(
+    connection: psycopg.Connection[Any], worker: int, step: LiteralString
+) -> None:
+    def look(first: int) -> int:
+        positions = list(range(first, first + 10))
+        plan = psycopg.ClientCursor(connection).execute(
+            f"explain (analyze, buffers, format json) {step}",
+            {"worker": worker, "positions": positions, "attempts": [1] * 10},
+        )
+        top = (plan.fetchone() or [[]])[0][0]["Plan"]
+        return top["Shared Hit Blocks"] + top["Shared Read Blocks"]
+
+    in_hand(connection, worker, FEW)
+    look(1)  # plans and catalogues
+    few = look(11)
+    in_hand(connection, worker, MANY)
+    look(21)
+    many = look(31)
+    assert many <= 2 * few + 20, f"{few} pages beside {FEW} others, {many} beside {MANY}"
+
+
+@pytest.mark.every_postgres
+def test_nor_a_claim_of_hundreds(connection: psycopg.Connection[Any], worker: int) -> None:
+    claim: LiteralString = "select count(*) from wakelog.claim('agent', %s, %s)"
+    connection.execute("insert into wakelog.events (type) select 'work' from generate_series(1, %s)", [MANY])
+    connection.execute("select wakelog.sequence()")
+    pages(connection, claim, worker, 10)
+    few = pages(connection, claim, worker, 200) / 200
+    many = pages(connection, claim, worker, MANY - 210) / (MANY - 210)
+    assert many <= 1.5 * few + 2, f"{few} pages for each of 200, {many} for each of 2000"
+
+
+@pytest.mark.every_postgres
+def test_an_agent_that_wants_nearly_nothing_looks_no_further_than_it_is_told(
+    connection: psycopg.Connection[Any], worker: int
+) -> None:
+    connection.execute(
+        'select wakelog.register_agent(\'picky\', \'{"types": ["work"], "metadata": {"wanted": true}}\')'
+    )
+    connection.execute("insert into wakelog.events (type) select 'work' from generate_series(1, %s)", [MANY])
+    connection.execute("select wakelog.sequence()")
+    connection.execute("vacuum analyze wakelog.log, wakelog.events")
+    wanted: LiteralString = """
+        select wakelog.wanted_positions(a, 0, %s, 10) from wakelog.agents a where a.name = 'picky'"""
+    pages(connection, wanted, 10)
+    assert pages(connection, wanted, 100) < pages(connection, wanted, MANY) / 10
