@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from psycopg import Connection
 from tests.worker.asking import append, sequence
 from tests.worker.waiting import one, until
@@ -70,6 +71,34 @@ def test_what_was_claimed_ahead_is_given_back_at_once(
     start_workers(WAITING)
     until(lambda: one(connection, "select count(*) from wakelog.history where attempts = 1") == 500)
     assert len(noted(tmp_path, "ended")) == len(set(noted(tmp_path, "ended"))) == 500
+
+
+QUICK = """
+@app.agent("quick", on="push", start="beginning", max_attempts=1)
+async def quick(event, ctx): ...
+
+@app.agent("batches", on="pull", start="beginning", max_attempts=1, batch=100)
+async def batches(events, ctx): ...
+"""
+
+
+@pytest.mark.parametrize("type_", ["push", "pull"], ids=["one by one", "in batches"])
+def test_a_claim_that_is_under_way_while_quick_work_is_done_is_given_back_too(
+    connection: Connection[Any], start_workers: Callable[..., Any], type_: str
+) -> None:
+    connection.execute("insert into wakelog.events (type) select %s from generate_series(1, 60000)", [type_])
+    sequence(connection)
+    workers = start_workers(QUICK, slots=4)
+    until(lambda: one(connection, "select count(*) from wakelog.history") > 3000)
+    workers.supervisor.send_signal(signal.SIGTERM)
+    assert workers.supervisor.wait(20) == 0
+    assert one(connection, HELD) == 0
+    assert one(connection, "select count(*) from wakelog.deliveries where attempt > 0") == 0
+    done = one(connection, "select count(*) from wakelog.history")
+    assert done < 60000
+    start_workers(QUICK, slots=4)
+    until(lambda: one(connection, "select count(*) from wakelog.history") == 60000, within=60)
+    assert one(connection, "select count(*) from wakelog.history where attempts <> 1") == 0
 
 
 def test_after_the_grace_time_it_is_given_back_uncounted(

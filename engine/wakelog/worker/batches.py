@@ -33,13 +33,15 @@ class BatchClaims:
         self._careful: set[str] = set()
         """Agents of which the last claim brought events to be handed over alone."""
 
-    def limit(self, agent: AgentDefinition, share: int) -> int:
+    def limit(self, agent: AgentDefinition, share: int, besides: int = 0) -> int:
         """Deliveries to claim for as many slots as ``share``; 0 while there are enough that wait to be written.
+
+        ``besides`` are claimed already, and not held yet.
 
         A handler that is faster than the database would pile them up.
         """
         batch = agent.batch or 1
-        if share <= 0 or self._held.of(agent) >= self._slots * batch + 2 * LARGEST_CLAIM:
+        if share <= 0 or self._held.of(agent) + besides >= self._slots * batch + 2 * LARGEST_CLAIM:
             return 0
         share = min(share, self._slots)
         return share if agent.name in self._careful else max(batch, min(share * batch, LARGEST_CLAIM))

@@ -9,11 +9,7 @@ from typing import Any
 
 from wakelog.agents.batch import between
 from wakelog.agents.definition import AgentDefinition
-from wakelog.log.event import COLUMNS, Event
-
-COLUMNS_BEFORE_EVENT = ("position", "attempt", "stalled", "lease_until", "timeout", "sequenced_at")
-EVENT_FROM = len(COLUMNS_BEFORE_EVENT)
-EVENT_UPTO = EVENT_FROM + len(COLUMNS) - 1
+from wakelog.log.event import Event
 
 
 @dataclass(slots=True, eq=False)
@@ -35,9 +31,8 @@ class Delivery:
 
     @classmethod
     def from_row(cls, agent: AgentDefinition, row: tuple[Any, ...], asked_at: float) -> "Delivery":
-        """The delivery of a row of wakelog.claimed, asked for at that time on the monotonic clock."""
-        event = Event.from_row((row[0], *row[EVENT_FROM:EVENT_UPTO]))
-        return cls(agent, event, row[0], row[1], row[2], asked_at)
+        """The delivery of a row of attempt, stalled and the event, asked for at that time on the monotonic clock."""
+        return cls(agent, Event.from_row(row[2:]), row[2], row[0], row[1], asked_at)
 
 
 @dataclass(slots=True, eq=False)

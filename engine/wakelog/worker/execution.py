@@ -59,6 +59,7 @@ from wakelog.worker.answers import answers, context_for
 from wakelog.worker.connections import Any_Connection, HandlerConnections
 from wakelog.worker.delivery import Delivery, Work
 from wakelog.worker.settling import Done, Failure, Settling
+from wakelog.worker.time_limit import within
 
 log = logging.getLogger("wakelog.worker")
 
@@ -189,10 +190,12 @@ class Execution:
         given = context.event if isinstance(context, Context) else list(context.events)
         work.begin()
         try:
-            async with asyncio.timeout(agent.timeout):
-                if agent.is_async:
-                    return context, await agent.handler(given, context)
-                return context, await self.in_thread(bench, agent.handler, given, context)
+            called = (
+                agent.handler(given, context)
+                if agent.is_async
+                else self.in_thread(bench, agent.handler, given, context)
+            )
+            return context, await within(agent.timeout, called)
         finally:
             work.end()
 

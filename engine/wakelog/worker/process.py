@@ -16,7 +16,6 @@ under the old id.
 """
 
 import asyncio
-import collections
 import contextlib
 import logging
 import os
@@ -26,6 +25,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -36,6 +36,7 @@ from wakelog.agents.load import load_app
 from wakelog.errors import DatabaseUnreachable, UnknownAgent, UnknownWorker, WakelogError, one_line
 from wakelog.projections.runner import Projector
 from wakelog.worker.batches import BatchClaims, grouped
+from wakelog.worker.claims import Claims
 from wakelog.worker.connections import HandlerConnections
 from wakelog.worker.delivery import Delivery, Held, Work
 from wakelog.worker.execution import Execution
@@ -55,7 +56,9 @@ UNWRITTEN = 2000
 is slower to take what is done than to hand out more, they would pile up without end."""
 SHARES = 16
 """Among so many agents at most is the room of one look divided: a claim for a single event costs nearly as much as one
-for thirty. Where that uses it up, the others come into the next look; which, chance decides."""
+for thirty. Where that uses it up, the others come into the next look."""
+IN_A_ROW = 0.002
+"""Seconds for which a slot goes on with handlers that wait for nothing, before everything else has its turn."""
 AHEAD = 0.05
 """Seconds of work, at the speed seen so far, that a worker claims ahead of its slots."""
 LAST_WORDS = 10.0
@@ -156,13 +159,15 @@ class Shift:
             session.worker, self.connections, self.settling, worker.slots, worker.replace
         )
         self.watchdog = Watchdog(worker.url, session.worker, self.held, lease=worker.lease, die=self._die)
+        self.claims = Claims(session, self.held)
         self.batch_claims = BatchClaims(worker.slots, self.held)
-        self.queue: collections.deque[Work] = collections.deque()
-        self.queued = asyncio.Semaphore(0)
+        self.queue: asyncio.Queue[Work] = asyncio.Queue()
         self.seconds_each = 1.0
         self.asleep = False
         self.resting: dict[str, float] = {}
         """Agents whose claims fail, and until when they are left alone, on the monotonic clock."""
+        self.passed_over: list[str] = []
+        """Agents that may have work and had no share of the last look. They come first in the next."""
 
     async def run(self) -> None:
         """Work until the worker stops or the connection is lost (which raises)."""
@@ -186,6 +191,7 @@ class Shift:
             raise
         finally:
             self.watchdog.stop()
+            self.claims.forget()
             await _end([*tasks, stopped])
             await self.settling.close()
             await self.connections.close()
@@ -244,35 +250,38 @@ class Shift:
 
     async def _look(self, names: list[str] | None, room: int) -> bool:
         """Claim for the agents that may have work, each its share; whether there may be more."""
-        if not names:
-            names = list(self.agents)
-            if len(names) > 1:
-                names = await self.session.ready_agents(names)
+        if names:
+            self.passed_over = [name for name in self.passed_over if name not in names]
+        else:
+            names, self.passed_over = self.passed_over, []
+            if not names:
+                names = list(self.agents)
+                if len(names) > 1:
+                    names = await self.session.ready_agents(names)
         more = crowded = found = False
         now = time.monotonic()
+        names = list(dict.fromkeys([*names, *self.claims.ahead]))
         names = [name for name in names if name in self.agents and self.resting.get(name, 0.0) <= now]
         random.shuffle(names)  # so that none is always the last
+        least = -(-room // SHARES)
         for left, name in zip(range(len(names), 0, -1), names, strict=True):
             agent = self.agents[name]
-            share = -(-room // min(left, SHARES))
+            share = min(room, max(least, -(-room // left)))
             if agent.rate is not None:
                 # What is claimed must start at once. Finishing something stirs the sleeper (Held.drop).
-                share = min(share, self.worker.slots - len(self.queue) - self.held.slots_taken)
+                share = min(share, self.worker.slots - self.queue.qsize() - self.held.slots_taken)
                 if share <= 0:
                     continue
             if share <= 0:
-                more = True
+                self.passed_over.append(name)
                 continue
-            limit = (
-                self.batch_claims.limit(agent, share)
-                if agent.batch is not None
-                else self._limit(agent, share)
-            )
+            limit = self._limit(agent, share)
             if limit <= 0:
                 crowded = True
                 continue
             try:
-                deliveries = await self.session.claim(agent, limit)
+                more_of_it = partial(self._limit_ahead, agent, share) if len(names) == 1 else _none
+                claim = await self.claims.claim(agent, limit, share, more_of_it)
             except UnknownAgent as removed:
                 log.warning("%s any more; this worker goes on without it", str(removed).partition("\n")[0])
                 del self.agents[name]
@@ -285,22 +294,23 @@ class Shift:
                 log.error("%s cannot be claimed for: %s; again in %.0f s", name, one_line(error), REST)
                 self.resting[name] = now + REST
                 continue
-            more = more or len(deliveries) == limit
-            found = found or bool(deliveries)
-            self.held.add(deliveries)
-            work, excess = grouped(agent, deliveries), list[Delivery]()
+            more = more or claim.full
+            found = found or bool(claim.deliveries)
+            if claim.stale:
+                await self._give_back(claim.deliveries)
+                continue
+            work, excess = grouped(agent, claim.deliveries), list[Delivery]()
             if agent.batch is not None:
-                work, excess = self.batch_claims.admit(agent, work, share)
+                work, excess = self.batch_claims.admit(agent, work, max(share, claim.share))
             room -= len(work)
-            self.queue.extend(work)
-            for _ in work:
-                self.queued.release()
+            for one in work:
+                self.queue.put_nowait(one)
             if excess:
                 await self._give_back(excess)
         if crowded and not found:
             self.held.eased.clear()
             await self._wait(self.held.eased, POLL)
-        return more or crowded
+        return more or crowded or bool(self.passed_over)
 
     async def _sleep(self) -> list[str] | None:
         """Wait to be rung, for a retry to be due, or for the time to look anyway; the agents rung for."""
@@ -319,21 +329,37 @@ class Shift:
         await self.session.sequence()
         return None
 
-    def _limit(self, agent: AgentDefinition, share: int) -> int:
-        """How many single deliveries to claim; 0 while there are enough that wait to be written."""
-        return min(share, self.worker.slots + UNWRITTEN - self.held.of(agent))
+    def _limit(self, agent: AgentDefinition, share: int, besides: int = 0) -> int:
+        """How many deliveries to claim for a share of the slots; 0 while there are enough that wait to be written.
+
+        ``besides`` are claimed already, and not held yet.
+        """
+        if agent.batch is not None:
+            return self.batch_claims.limit(agent, share, besides)
+        return min(share, self.worker.slots + UNWRITTEN - self.held.of(agent) - besides)
+
+    def _limit_ahead(self, agent: AgentDefinition, share: int, besides: int) -> int:
+        """How many to claim while those are worked off: none, unless that is done in a moment, and nothing has to begin
+        at once.
+        """
+        calls = -(-besides // (agent.batch or 1))
+        quick = agent.rate is None and calls * self.seconds_each <= self.worker.slots * AHEAD
+        return self._limit(agent, share, besides) if quick else 0
 
     def _room(self) -> int:
         """How much more to claim: what the slots can do in a short time, so that others get their share."""
         ahead = int(self.worker.slots * AHEAD / max(self.seconds_each, 1e-6))
         wanted = max(self.worker.slots, min(ahead, LARGEST_BATCH))
-        room = wanted - len(self.queue) - self.held.slots_taken
-        return room if room >= wanted // 2 or not self.queue else 0
+        room = wanted - self.queue.qsize() - self.held.slots_taken
+        return room if room >= wanted // 2 or self.queue.empty() else 0
 
     async def _slot(self) -> None:
+        let_others_at = 0.0
         while True:
-            await self.queued.acquire()
-            work = self.queue.popleft()
+            if time.monotonic() > let_others_at and not self.queue.empty():
+                await asyncio.sleep(0)
+                let_others_at = time.monotonic() + IN_A_ROW
+            work = await self.queue.get()
             claimed_at = work.deliveries[0].claimed_at  # all of it in one claim
             if time.monotonic() >= max(claimed_at + self.worker.lease, self.watchdog.held_until):
                 self.held.drop(work.deliveries)  # the leases ran out while this process could not run
@@ -351,9 +377,12 @@ class Shift:
 
     async def _finish_up(self, slots: "list[asyncio.Task[Any]]") -> None:
         """Give back what has not begun, let what runs end within the grace time, write it all down."""
-        unbegun = [delivery for work in self.queue for delivery in work.deliveries]
-        self.queue.clear()
-        self.queued = asyncio.Semaphore(0)
+        unbegun = list[Delivery]()
+        while not self.queue.empty():
+            unbegun += self.queue.get_nowait().deliveries
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS):
+                unbegun += await self.claims.last(self.agents)
         await self._give_back(unbegun)
         deadline = time.monotonic() + self.worker.grace
         while self.held.slots_taken and time.monotonic() < deadline:
@@ -379,6 +408,10 @@ class Shift:
     def _die(self, why: str) -> None:
         log.error("this process is ended: %s", why)
         end_process(REPLACE)
+
+
+def _none(besides: int) -> int:
+    return 0
 
 
 async def _end(tasks: "list[asyncio.Task[Any]]") -> None:

@@ -17,10 +17,11 @@ import os
 import socket
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, LiteralString
 
 import psycopg
-from psycopg import AsyncConnection, sql
+from psycopg import AsyncConnection, AsyncCursor, sql
 from psycopg.types.json import set_json_loads
 
 from wakelog.agents.definition import AgentDefinition, Family
@@ -33,6 +34,13 @@ from wakelog.postgres.connect import connect_async
 from wakelog.privacy.fields import Veiled, looks_veiled
 from wakelog.worker.delivery import Delivery
 
+_CLAIM: LiteralString = """
+    select c.attempt, c.stalled, c.position, c.id, c.type, c.source, c.stream, c.version, c.payload, c.metadata,
+           c.correlation_id, c.causation_id, c.idempotency_key, c.schema_version, c.occurred_at, c.recorded_at
+    from wakelog.claim(%s, %s, %s, make_interval(secs => %s)) c
+"""
+_EMPTY = b"{}"
+
 
 async def open_connection(url: str, *, autocommit: bool = True, pooled: bool = False) -> AsyncConnection[Any]:
     """A connection as workers use them: fast JSON, and no prepared statements behind a pooler."""
@@ -40,6 +48,20 @@ async def open_connection(url: str, *, autocommit: bool = True, pooled: bool = F
     connection = await connect_async(url, autocommit=autocommit, application_name="wakelog worker", **options)
     set_json_loads(jsonb.decode_or_tell, connection)
     return connection
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a claim brought, as it came over the line, and when it was asked for, on the monotonic clock."""
+
+    agent: AgentDefinition
+    cursor: AsyncCursor[Any]
+    asked_at: float
+
+    @property
+    def found(self) -> int:
+        """How many deliveries it brought."""
+        return self.cursor.rowcount
 
 
 class Session:
@@ -97,19 +119,24 @@ class Session:
             await connection.close()
             raise
 
-    async def claim(self, agent: AgentDefinition, limit: int) -> list[Delivery]:
-        """Up to ``limit`` deliveries of one agent."""
+    async def ask(self, agent: AgentDefinition, limit: int) -> Claimed:
+        """Claim up to ``limit`` deliveries of one agent; they are here when this returns, and not read yet."""
         asked_at = time.monotonic()
         cursor = self.connection.cursor(binary=True)
         set_json_loads(_decode_or_veil, cursor)
         try:
             await cursor.execute(
-                "select * from wakelog.claim(%s, %s, %s, make_interval(secs => %s))",
+                _CLAIM,
                 [agent.name, self.worker, limit, self.lease],
             )
         except psycopg.Error as error:
             raise translate(error) or error from None
-        deliveries = [Delivery.from_row(agent, row, asked_at) for row in await cursor.fetchall()]
+        return Claimed(agent, cursor, asked_at)
+
+    async def read(self, claimed: Claimed) -> list[Delivery]:
+        """The deliveries that were claimed."""
+        agent, asked_at = claimed.agent, claimed.asked_at
+        deliveries = [Delivery.from_row(agent, row, asked_at) for row in await claimed.cursor.fetchall()]
         veiled = [delivery for delivery in deliveries if is_veiled(delivery.event)]
         if veiled:
             events = await converse(self.connection, shown(delivery.event for delivery in veiled))
@@ -195,6 +222,8 @@ class Session:
 
 
 def _decode_or_veil(text: str | bytes) -> Any:
+    if text == _EMPTY:
+        return {}  # as most metadata is
     value = jsonb.decode_or_tell(text)
     return Veiled(value) if looks_veiled(text) else value
 
