@@ -1,25 +1,30 @@
 """What projections cost: the same fold by hand, over one and two processes, and with appends going on."""
 
+import statistics
 import subprocess
 import sys
 import tempfile
 import textwrap
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
+from benchmarks.by_hand import READ_ON
 from benchmarks.figure import Figure, alternate
 from benchmarks.ground import Ground, rate
-from wakelog import Wakelog
+from wakelog import Event, Wakelog, append_many, read_stream
 from wakelog.projections.builds import build, register
 from wakelog.projections.connection import open_projection_connection
 from wakelog.projections.definition import ProjectionDefinition
-from wakelog.projections.folding import AIM_OF_A_REBUILD, Folding
+from wakelog.projections.folding import AIM_OF_A_REBUILD, MOST_EVENTS, Folding
+from wakelog.projections.live import fold as state_of
 from wakelog.projections.rebuilding import copy_build
+from wakelog.projections.runner import catch_up
 
 KEYS = 1000
 TABLE = "create table totals (key text primary key, events bigint not null, sum bigint not null)"
@@ -118,16 +123,15 @@ def in_python(ground: Ground, count: int, turns: int) -> Iterator[Figure]:
             connection.execute(
                 "drop table if exists by_hand; create table by_hand (position bigint, key text, n int)"
             )
+            columns = connection.execute(READ_ON, [0, 0]).description or []
+            at = [column.name for column in columns].index("payload")
             after, head = 0, _head(connection)
             while after < head:
                 with connection.transaction():
-                    rows = connection.execute(
-                        "select * from wakelog.log_events where position > %s order by position limit 10000",
-                        [after],
-                    ).fetchall()
+                    rows = connection.execute(READ_ON, [after, MOST_EVENTS]).fetchall()
                     with connection.cursor() as cursor, cursor.copy("copy by_hand from stdin") as copy:
                         for row in rows:
-                            copy.write_row((row[0], row[6]["key"], row[6]["n"]))
+                            copy.write_row((row[0], row[at]["key"], row[at]["n"]))
                     after = rows[-1][0]
 
     found = alternate(
@@ -185,6 +189,49 @@ def beside_appends(ground: Ground, seconds: float, turns: int) -> Iterator[Figur
     yield found.figure("append while a rebuild runs", "events/s", "no rebuild", 0.5)
 
 
+def state_of_a_long_stream(ground: Ground, length: int, turns: int) -> Iterator[Figure]:
+    """The state in the middle of a stream, from snapshots, against reading the last hundred events of it."""
+    url = ground.database()
+    app = Wakelog("bench")
+
+    @app.projection("balance", mode="live", initial=dict, snapshots=100)
+    def balance(state: dict[str, int], event: Event) -> dict[str, int]:
+        return {"sum": state.get("sum", 0) + event.payload["n"], "events": state.get("events", 0) + 1}
+
+    with psycopg.connect(url, autocommit=True) as connection:
+        append_many(
+            connection, ({"type": "paid", "stream": "account", "payload": {"n": n}} for n in range(length))
+        )
+        connection.execute("select wakelog.sequence()")
+        assert catch_up(url, app.projections) == []
+        connection.execute("vacuum analyze")
+
+        def middle(n: int) -> None:
+            upto = length // 2 - 37 * n  # not always a snapshot's own position
+            assert (
+                state_of(connection, app.projections["balance"], stream="account", upto=upto)["events"]
+                == upto
+            )
+
+        def last(n: int) -> None:
+            assert len(list(read_stream(connection, "account", after_version=length - 100))) == 100
+
+        found = alternate(turns, lambda: _milliseconds(middle), lambda: _milliseconds(last))
+    yield found.figure(
+        f"state in the middle of {length:,} events", "ms", "reading the last 100", 3.0, lower_is_better=True
+    )
+
+
+def _milliseconds(do: Callable[[int], None], times: int = 50) -> float:
+    """The median of so many."""
+    took: list[float] = []
+    for n in range(times):
+        began = time.perf_counter()
+        do(n)
+        took.append(time.perf_counter() - began)
+    return 1000 * statistics.median(took)
+
+
 def _registered(url: str, definition: ProjectionDefinition) -> int:
     with psycopg.connect(url, autocommit=True) as connection:
         number = register(connection, definition)
@@ -211,4 +258,5 @@ def figures(ground: Ground, count: int, turns: int) -> Iterator[Figure]:
     yield from in_sql(ground, count, turns)
     yield from in_python(ground, count // 5, turns)
     yield from in_parts(ground, 2 * count // 5, turns)
+    yield from state_of_a_long_stream(ground, 3 * count // 25, turns)
     yield from beside_appends(ground, max(count / 100_000, 1.0), turns)

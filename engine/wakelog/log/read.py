@@ -28,9 +28,9 @@ _READ = Statement(
       and l.position <= cast(%(upto)s as bigint)
       and (cast(%(types)s as jsonb) is null or l.type_id = any (array(
                select t.id from wakelog.types t
-               where '.' || t.type ~ coalesce(
+               where '.' || t.type ~ (select coalesce(
                    wakelog.patterns_regex(
-                       array(select jsonb_array_elements_text(cast(%(types)s as jsonb))), '.'), '^'))))
+                       array(select jsonb_array_elements_text(cast(%(types)s as jsonb))), '.'), '^')))))
       and (cast(%(stream)s as text) is null or e.stream = cast(%(stream)s as text))
       and (cast(%(correlation_id)s as text) is null
            or coalesce(e.correlation_id, e.id::text) = cast(%(correlation_id)s as text))
@@ -64,13 +64,12 @@ _READ_PART = Statement(
       and (cast(%(upto_version)s as bigint) is null or e.version <= cast(%(upto_version)s as bigint))
       and l.position > cast(%(after)s as bigint)
       and l.position <= cast(%(upto)s as bigint)
-      and '.' || e.type ~ coalesce(
-              wakelog.patterns_regex(array(select jsonb_array_elements_text(cast(%(types)s as jsonb))), '.'), '')
+      and '.' || e.type ~ (select coalesce(
+              wakelog.patterns_regex(array(select jsonb_array_elements_text(cast(%(types)s as jsonb))), '.'), ''))
     order by l.position
     limit cast(%(limit)s as bigint)
     """,
     COLUMNS,
-    prepare=False,
 )
 _HEAD = Statement("select s.head from wakelog.sequencer s", ("head",))
 _POSITION_AT = Statement(
