@@ -1,5 +1,6 @@
 """`wakelog demo`: a CI pipeline on real commits, with a worker killed in the middle, and then its past looked at."""
 
+import logging
 import os
 import shlex
 import signal
@@ -157,6 +158,8 @@ def _one_interruption() -> Generator[None]:
     def interrupted(number: int, frame: object) -> None:
         nonlocal ending
         ending = True
+        # What is cut off in the middle of a statement cannot roll back, which the server does by itself.
+        logging.getLogger("psycopg").setLevel(logging.CRITICAL)
         for each in signals:
             signal.signal(each, signal.SIG_IGN)
         raise KeyboardInterrupt

@@ -97,8 +97,8 @@ def _outcome(
     facts["ok"] = all(good for good, _ in found)
     if facts["ok"]:
         screen.say(
-            f"  {_told(second)}: one status. Only status worked; {', '.join(CHECKS)} were done before that point, "
-            "and not again. The old workflow is as it was."
+            f"  {_told(second)}, exactly one. Only status worked; {', '.join(CHECKS)} were done before that "
+            "point, and not again. The old workflow is as it was."
         )
     for workflow, line in zip((made, pushed), lineage, strict=False):
         screen.typed(f"wakelog workflow show {workflow}")

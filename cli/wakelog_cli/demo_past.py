@@ -7,7 +7,7 @@ from wakelog_cli.demo_facts import Progress
 from wakelog_cli.demo_fork import fork_after_the_fix
 from wakelog_cli.demo_kill import Kill
 from wakelog_cli.demo_repository import Repository
-from wakelog_cli.demo_runs import PROJECTION, make_anew, show_the_past
+from wakelog_cli.demo_runs import PROJECTION, goes_on, make_anew, show_the_past
 from wakelog_cli.demo_screen import Screen
 from wakelog_cli.demo_seals import seal_and_verify
 from wakelog_cli.demo_workers import Workers
@@ -39,13 +39,18 @@ def look_back(
         "A workflow can be begun anew from any point; what lies before it is shared, and not done again."
     )
     fork = fork_after_the_fix(connection, repository, progress, workers, screen)
+    kept = goes_on(url, fork["fork"], fork["last_position"], screen)
     screen.part("And none of this can be changed unseen.")
     last = max(progress.read_up_to, fork["last_position"])
     first = min(event["position"] for event in progress.events)
     seals = seal_and_verify(url, first, last, screen)
     return {
-        "ok": projection["ok"] and all(one["ok"] for one in as_of) and fork["ok"] and seals["ok"],
-        "projection": projection,
+        "ok": projection["ok"]
+        and all(one["ok"] for one in as_of)
+        and fork["ok"]
+        and kept["ok"]
+        and seals["ok"],
+        "projection": {**projection, "fork_in_it": kept["run"]},
         "as_of": as_of,
         "fork": fork,
         "seals": seals,

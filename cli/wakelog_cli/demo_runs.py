@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from wakelog_cli.database import connected, rows, sequence_if_allowed, value
+from wakelog_cli.database import connected, sequence_if_allowed, value
 from wakelog_cli.demo_facts import CHECKS, Progress
 from wakelog_cli.demo_kill import Kill
 from wakelog_cli.demo_repository import examples_folder
@@ -15,6 +15,8 @@ from wakelog_cli.rebuilding import as_it_was, compare, definition_of, finish_reb
 
 if TYPE_CHECKING:
     from psycopg import Connection
+
+    from wakelog.projections.builds import Build
 
 PROJECTION = "ci_runs"
 AGO = timedelta(minutes=2)
@@ -85,17 +87,20 @@ def make_anew(url: str, progress: Progress, screen: Screen) -> dict[str, Any]:
     Raises `ProjectionBehind` where no worker folds it.
     """
     from wakelog import wait_until
+    from wakelog.projections.looking_back import tables_of
     from wakelog.projections.rebuilding import begin_rebuild
 
     # Connections of their own, as the commands have them: one that has made a projection anew keeps the lock on it.
     with connected(url) as connection:
         wait_until(connection, PROJECTION, progress.read_up_to, timeout=_PATIENCE)
-        build_before, before = _serving(connection, progress)
+        replaced = _serving(connection)
+        before = ours(tables_of(connection, replaced.schema), progress)
         screen.typed(f"wakelog projection rebuild {PROJECTION}")
         sequence_if_allowed(connection)
         begun = begin_rebuild(connection, PROJECTION, None)
         folded, _ = finish_rebuild(connection, url, begun, None, None, 1)
-        build_after, after = _serving(connection, progress)
+        serves = _serving(connection)
+        after = ours(tables_of(connection, serves.schema), progress)
     rate = folded.events / max(folded.seconds, 1e-6)
     screen.say(
         f"  {folded.events:,} positions folded in {folded.seconds:.2f} s ({rate:,.0f} a second) beside the tables that "
@@ -106,11 +111,11 @@ def make_anew(url: str, progress: Progress, screen: Screen) -> dict[str, Any]:
     with connected(url) as connection:
         verdict = compare(connection, url, PROJECTION, None, None, 1)
     same, expected = before == after, expected_runs(progress, progress.read_up_to)
-    replaced = folded.served and build_after != build_before
-    good = replaced and same and after == expected and verdict.difference is None
+    in_its_place = folded.served and serves.build != replaced.build
+    good = in_its_place and same and after == expected and verdict.difference is None
     if good:
         screen.say(f"  Identical before and after, and to what the log says: {counted(verdict.rows, 'row')}.")
-    if not replaced:
+    if not in_its_place:
         screen.wrong("Expected the projection made anew to serve, found that the one before it still does.")
     if not same:
         screen.wrong(f"Expected the runs after the rebuild as before, {before}, found {after}.")
@@ -124,7 +129,7 @@ def make_anew(url: str, progress: Progress, screen: Screen) -> dict[str, Any]:
         "runs": after,
         "positions": folded.events,
         "seconds": round(folded.seconds, 3),
-        "replaced": replaced,
+        "replaced": in_its_place,
         "same_before_and_after": same,
         "verified_rows": verdict.rows,
         "as_the_log_says": verdict.difference is None,
@@ -150,6 +155,27 @@ def show_the_past(url: str, progress: Progress, kill: Kill, screen: Screen) -> l
     return [long_ago, middle]
 
 
+def goes_on(url: str, fork: str, upto: int, screen: Screen) -> dict[str, Any]:
+    """Whether a worker has gone on with the tables made anew, so that they have the fork, whose events end at `upto`.
+
+    Raises `ProjectionBehind` where none does.
+    """
+    from wakelog import wait_until
+    from wakelog.projections.looking_back import tables_of
+
+    screen.typed(f"wakelog projection show {PROJECTION}")
+    with connected(url) as connection:
+        wait_until(connection, PROJECTION, upto, timeout=_PATIENCE)
+        tables = tables_of(connection, _serving(connection).schema)
+    run = next((row for row in tables["runs"] if row["id"] == fork), None)
+    good = run is not None and run["state"] is not None
+    if good:
+        screen.say("  Made anew before, it has been kept up to date: the fork is in it as a run of its own.")
+    else:
+        screen.wrong(f"Expected {PROJECTION} to have the fork {fork} as a finished run, found {run}.")
+    return {"ok": good, "run": run}
+
+
 def _as_of(
     connection: "Connection[Any]", url: str, upto: int, progress: Progress, screen: Screen
 ) -> dict[str, Any]:
@@ -171,13 +197,8 @@ def _as_of(
     return {"ok": found == expected, "position": upto, "unfinished": unfinished, "runs": found}
 
 
-def _serving(connection: "Connection[Any]", progress: Progress) -> tuple[int, Runs]:
-    """Which build of the projection serves, and what it says of the demo's pushes."""
-    from wakelog.projections.looking_back import tables_of
+def _serving(connection: "Connection[Any]") -> "Build":
+    from wakelog.projections.builds import builds_of
+    from wakelog.projections.rebuilding import serving
 
-    (one,) = rows(
-        connection,
-        "select build, schema from wakelog.projection_status where projection = %(name)s and state = 'serving'",
-        {"name": PROJECTION},
-    )
-    return one["build"], ours(tables_of(connection, one["schema"]), progress)
+    return serving(builds_of(connection, [PROJECTION]), PROJECTION)

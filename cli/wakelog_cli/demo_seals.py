@@ -11,8 +11,8 @@ from wakelog_cli.progress import Progress
 if TYPE_CHECKING:
     from psycopg import Connection
 
-WHOLE = 500_000
-"""Up to so many positions all of the log is verified, in a few seconds; of a longer one, the demo's own part."""
+WHOLE = 200_000
+"""Up to so many positions all of the log is verified, in some two seconds; of a longer one, the demo's own part."""
 _PATIENCE = 10.0
 
 

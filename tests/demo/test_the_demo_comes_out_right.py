@@ -106,6 +106,7 @@ def _the_past_came_out_right(past: dict[str, Any], push: str) -> None:
     )
     assert set(projection["runs"][push]["checks"]) == {"tests", "lint", "security"}
     assert projection["runs"][push]["state"] == "success"
+    assert projection["fork_in_it"]["state"] == "success"
     assert (long_ago["position"], long_ago["runs"]) == (0, {})
     assert middle["runs"][push]["state"] is None
     assert "security" not in middle["runs"][push]["checks"]
