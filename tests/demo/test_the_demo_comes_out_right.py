@@ -168,6 +168,16 @@ def test_other_workers_are_not_given_its_pushes(tmp_path: Path, database: str) -
         assert _one(connection, "select count(*) from wakelog.events") == 0
 
 
+def test_somebody_elses_projection_is_left_alone(tmp_path: Path, database: str) -> None:
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("create schema ci_runs")
+        demo = _start(tmp_path, database=database)
+        _, err = demo.communicate(timeout=60)
+        assert demo.returncode == 5, err
+        assert '"ci_runs" is there already' in err
+        assert _one(connection, "select count(*) from wakelog.events") == 0
+
+
 def test_a_repository_that_is_not_there_is_refused_in_one_sentence(tmp_path: Path) -> None:
     demo = _start(tmp_path, "--repo", str(tmp_path / "nowhere"))
     _, err = demo.communicate(timeout=60)

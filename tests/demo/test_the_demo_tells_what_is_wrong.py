@@ -124,12 +124,21 @@ def test_work_that_a_fork_does_again(
             idempotency_key=event.correlation_id, correlation_id=event.correlation_id, causation_id=event.id,
         )  # fmt: skip
 
+    @app.agent("meddler", on="ci.status")
+    def meddler(event: Event, ctx: Context) -> None:
+        parent = ctx.connection.execute(
+            "select parent from wakelog.forks where correlation_id = %s", [event.correlation_id]
+        ).fetchone()
+        if parent is not None:
+            append(ctx.connection, "note", {}, correlation_id=parent[0])
+
     facts = _forked(log, app, progress, Screen("lines"))
-    assert facts["ok"] is False
-    assert (facts["statuses"], facts["done_anew"]) == (2, ["again", "status"])
+    assert (facts["ok"], facts["untouched"]) == (False, False)
+    assert (facts["statuses"], facts["done_anew"]) == (2, ["again", "meddler", "status"])
     said = capsys.readouterr().out
     assert "Expected one status of the fork, found 2." in said
-    assert "Expected only status to work in the fork, found again, status." in said
+    assert "Expected only status to work in the fork, found again, meddler, status." in said
+    assert "to change, found that something did." in said
 
 
 def test_an_event_that_was_changed(
