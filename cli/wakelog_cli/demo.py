@@ -132,9 +132,9 @@ def demo(
                 result = outcome(connection, repository, progress, kill, time.monotonic() - began)
                 _tell(connection, progress, kill, result, screen)
                 if kill is not None and result["ok"]:
-                    screen.where = _where(place)
+                    screen.where = _where(place, keep=keep)
                     result["past"] = look_back(
-                        connection, place.url, repository, progress, kill, workers, screen
+                        connection, place.url, repository, progress, kill, workers, screen, scratch
                     )
                     result["ok"] = result["past"]["ok"]
                     result["seconds"] = round(time.monotonic() - began, 2)
@@ -353,16 +353,16 @@ def _tell_the_end(result: dict[str, Any], screen: "Screen") -> None:
         screen.wrong("The past did not come out right; see above.")
 
 
-def _where(place: Place) -> str:
-    """What a command needs at its end to go to the demo's database."""
-    if place.kind == "private" or (place.kind == "named" and os.environ.get("DATABASE_URL")):
-        return ""
-    return f" --database {_address(place)}"
+def _where(place: Place, *, keep: bool) -> str:
+    """What a command needs at its end to go to the demo's database, where that is to be had afterwards."""
+    found_by_itself = place.kind == "private" or (place.kind == "named" and os.environ.get("DATABASE_URL"))
+    gone = place.kind == "passing" and not keep
+    return "" if found_by_itself or gone else f" --database {_address(place)}"
 
 
 def _next_commands(place: Place, result: dict[str, Any], screen: "Screen", *, keep: bool) -> None:
     stays = keep or place.kind == "named"
-    killed, where = result["killed"], _where(place)
+    killed, where = result["killed"], _where(place, keep=keep)
     if not stays and place.kind == "passing":
         lines = [
             ("wakelog demo --keep", "again, and then server and workers stay"),

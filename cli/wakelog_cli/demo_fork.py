@@ -3,11 +3,13 @@
 import json
 import shlex
 import time
+from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wakelog_cli.database import rows, sequence_if_allowed, value
 from wakelog_cli.demo_facts import CHECKS, Progress, Push, look, timeline
-from wakelog_cli.demo_repository import Repository
+from wakelog_cli.demo_repository import Commit, Repository, sample
 from wakelog_cli.demo_screen import Screen
 from wakelog_cli.demo_workers import Workers
 from wakelog_cli.failures import Failure
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 TYPO = "secruity"
 _PATIENCE = 60.0
 _LOOK_EVERY = 0.03
+_QUICK = timedelta(seconds=3)
+"""A commit whose checks take longer is not pushed once more, only to show something."""
 
 
 def fork_after_the_fix(
@@ -26,19 +30,21 @@ def fork_after_the_fix(
     progress: Progress,
     workers: Workers,
     screen: Screen,
+    scratch: Path,
 ) -> dict[str, Any]:
-    """Push one commit again under rules that nobody can satisfy; mend them; fork its workflow at its last outcome.
+    """Push one commit under rules that nobody can satisfy; mend them; fork its workflow at its last outcome.
 
-    Whatever the commits are like, the fork has one status, and none of the checks is run again for it.
+    Whatever the commits are like, the fork has one status, and none of the checks is run again for it. Raises `Failure`
+    where a workflow does not come to its end.
     """
     from wakelog.workflows import fork
 
-    again = _to_push_again(progress)
+    commit, payload, words = _to_push(connection, repository, progress, scratch)
     rules = f"rules/{repository.name}"
-    screen.say(f"{again.commit.short} is pushed once more, under rules that have a typo in them.", "bold")
+    screen.say(f"{words}, under rules that have a typo in them.", "bold")
     _append(connection, "ci.rules", {"required": [*CHECKS[:-1], TYPO]}, screen, stream=rules)
-    pushed = _append(connection, "push", _payload(progress, again, rules), screen)
-    old = Progress([Push(pushed, again.commit)])
+    pushed = _append(connection, "push", {**payload, "rules": rules}, screen)
+    old = Progress([Push(pushed, commit)])
     _wait_for_its_end(connection, old, workers)
     screen.say(f"  {_told(_first(old))}")
 
@@ -50,7 +56,7 @@ def fork_after_the_fix(
     screen.typed(f"wakelog workflow fork {pushed} --from {point}")
     made = fork(connection, pushed, position=point)
     sequence_if_allowed(connection)
-    new = Progress([Push(made, again.commit)])
+    new = Progress([Push(made, commit)])
     _wait_for_its_end(connection, new, workers)
     return _outcome(connection, old, new, point, before, screen)
 
@@ -72,6 +78,7 @@ def _outcome(
     wanted = [("forked from", pushed, point), ("forked as", made, point)]
     mended = _mended(first)
     facts: dict[str, Any] = {
+        "commit": old.pushes[0].commit.sha,
         "workflow": pushed,
         "fork": made,
         "from": point,
@@ -116,21 +123,32 @@ def _mended(status: dict[str, Any]) -> dict[str, Any]:
     return {**status, "checks": checks, "state": "success" if good else "failure"}
 
 
-def _to_push_again(progress: Progress) -> Push:
-    """The latest push that came out well, so that nothing but the typo can be wrong with it; else the latest."""
+def _to_push(
+    connection: "Connection[Any]", repository: Repository, progress: Progress, scratch: Path
+) -> tuple[Commit, dict[str, Any], str]:
+    """Which commit is to be pushed, with which payload, and words for that.
+
+    The latest that came out well, so that nothing but the typo can be wrong with it, else the latest; where its
+    checks took long, that of the bundled sample.
+    """
     well = [
         push
         for push in progress.pushes
         if any(status["payload"]["state"] == "success" for status in progress.statuses(push.event_id))
     ]
-    return (well or progress.pushes)[-1]
-
-
-def _payload(progress: Progress, push: Push, rules: str) -> dict[str, Any]:
-    """What was pushed, with its rules and without what the pipeline does not read."""
-    said = next(e["payload"] for e in progress.events if e["id"] == push.event_id)
+    again = (well or progress.pushes)[-1]
+    # Not the scan: the one that was interrupted was slowed down for that.
+    took = [one["took"] for one in timeline(connection, again.event_id) if one["name"] in ("tests", "lint")]
+    unpacked = scratch / "tally"
+    if max(took, default=timedelta(0)) > _QUICK and not unpacked.exists():
+        other = sample(1, scratch, "quicker checks are wanted")
+        (commit,) = other.commits
+        payload: dict[str, Any] = {"after": commit.sha, "repository": {"path": str(other.path)}}
+        return commit, payload, f"{commit.short} of the bundled sample, whose checks are quicker, is pushed"
+    said = next(e["payload"] for e in progress.events if e["id"] == again.event_id)
     kept = {name: said[name] for name in ("after", "test_command", "test_limit") if name in said}
-    return {**kept, "repository": {"path": said["repository"]["path"]}, "rules": rules}
+    payload = {**kept, "repository": {"path": str(repository.path)}}
+    return again.commit, payload, f"{again.commit.short} is pushed once more"
 
 
 def _append(

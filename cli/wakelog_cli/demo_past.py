@@ -1,6 +1,7 @@
 """The second half of the demo: the past is made anew, looked at, begun anew from a point in it, and verified."""
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wakelog_cli.demo_facts import Progress
@@ -24,6 +25,7 @@ def look_back(
     kill: Kill,
     workers: Workers,
     screen: Screen,
+    scratch: Path,
 ) -> dict[str, Any]:
     """Show what can be done with the past, once the present has come out right; the facts, `ok` among them."""
     began = time.monotonic()
@@ -38,7 +40,7 @@ def look_back(
     screen.part(
         "A workflow can be begun anew from any point; what lies before it is shared, and not done again."
     )
-    fork = fork_after_the_fix(connection, repository, progress, workers, screen)
+    fork = fork_after_the_fix(connection, repository, progress, workers, screen, scratch)
     kept = goes_on(url, fork["fork"], fork["last_position"], screen)
     screen.part("And none of this can be changed unseen.")
     last = max(progress.read_up_to, fork["last_position"])

@@ -74,9 +74,11 @@ class _Idle:
         self._log.run_until_idle(self._app)
 
 
-def _forked(log: LogUnderTest, app: Wakelog, progress: Progress, screen: Screen) -> dict[str, Any]:
+def _forked(
+    log: LogUnderTest, app: Wakelog, progress: Progress, screen: Screen, scratch: Path
+) -> dict[str, Any]:
     workers = cast("Workers", _Idle(log, app))
-    return fork_after_the_fix(log.connection, REPOSITORY, progress, workers, screen)
+    return fork_after_the_fix(log.connection, REPOSITORY, progress, workers, screen, scratch)
 
 
 def test_a_row_that_is_not_what_the_log_says(
@@ -109,10 +111,11 @@ def test_a_middle_in_which_everything_was_finished(log: LogUnderTest, app: Wakel
 
 
 def test_work_that_a_fork_does_again(
-    log: LogUnderTest, app: Wakelog, capsys: pytest.CaptureFixture[str]
+    log: LogUnderTest, app: Wakelog, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     progress = _pushed(log, app)
-    facts = _forked(log, app, progress, Screen("lines"))
+    facts = _forked(log, app, progress, Screen("lines"), tmp_path)
+    assert facts["commit"] == COMMIT.sha
     assert (facts["ok"], facts["done_anew"], facts["untouched"]) == (True, ["status"], True)
     assert (facts["before"]["state"], facts["after"]["state"]) == ("failure", "success")
     assert "Expected" not in capsys.readouterr().out
@@ -132,13 +135,22 @@ def test_work_that_a_fork_does_again(
         if parent is not None:
             append(ctx.connection, "note", {}, correlation_id=parent[0])
 
-    facts = _forked(log, app, progress, Screen("lines"))
+    facts = _forked(log, app, progress, Screen("lines"), tmp_path)
     assert (facts["ok"], facts["untouched"]) == (False, False)
     assert (facts["statuses"], facts["done_anew"]) == (2, ["again", "meddler", "status"])
     said = capsys.readouterr().out
     assert "Expected one status of the fork, found 2." in said
     assert "Expected only status to work in the fork, found again, meddler, status." in said
     assert "to change, found that something did." in said
+
+
+def test_a_commit_whose_checks_take_long_is_not_pushed_again(
+    log: LogUnderTest, app: Wakelog, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    progress = _pushed(log, app)
+    monkeypatch.setattr("wakelog_cli.demo_fork._QUICK", timedelta(0))
+    facts = _forked(log, app, progress, Screen("silent"), tmp_path)
+    assert (facts["ok"], facts["commit"]) == (True, "87c1db9f83c1f751df28c289d9ebbc063c1bff4a")
 
 
 def test_an_event_that_was_changed(
