@@ -19,7 +19,7 @@ ARGS ?=
 help:
 	@echo 'Wakelog: the append-only log in your Postgres that wakes your agents.'
 	@echo
-	@echo '  make demo     start a private PostgreSQL, append a few events, watch agents answer'
+	@echo '  make demo     a CI pipeline on a private PostgreSQL: a worker is killed, and the past looked at'
 	@echo '  make test     run the tests, on an installed PostgreSQL 14 or newer and on the wheel'"'"'s'
 	@echo '  make check    lint, format, types, and the floors between the rooms'
 	@echo '  make format   let ruff put the code in shape'

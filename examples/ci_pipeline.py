@@ -4,6 +4,8 @@ push ──┬─▶ tests ────┐
        ├─▶ lint ─────┼─▶ status ──▶ ci.status   (one per push)
        └─▶ security ─┘
 
+Where each run stands is a projection of the same log: `select * from ci_runs.runs`.
+
 psql "$DATABASE_URL" -f examples/ci_tables.sql     # once: where the results are collected
 wakelog worker examples/ci_pipeline.py             # as many of these as you like, on any machine
 wakelog append push '{"after": "HEAD", "repository": {"path": "."}}'
@@ -91,7 +93,10 @@ def status(event: Event, ctx: Context) -> None:
     results = {name: {"outcome": outcome, "summary": summary} for name, outcome, summary in rows}
     if not added or len(results) < len(CHECKS):
         return
-    state = "success" if all(result["outcome"] == "success" for result in results.values()) else "failure"
+    required = required_checks(db, event.causation_id)
+    for name in required:
+        results.setdefault(name, {"outcome": "missing", "summary": "required, but no agent does this check"})
+    state = "success" if all(results[name]["outcome"] == "success" for name in required) else "failure"
     append(
         db, "ci.status", {"commit": commit, "state": state, "checks": results}, source="status",
         idempotency_key=workflow, correlation_id=workflow, causation_id=event.id,
@@ -104,3 +109,33 @@ def outcome_of(type_: str, payload: dict[str, Any]) -> tuple[str, str, str]:
     if end == "completed":
         return check, payload["conclusion"], payload["summary"]
     return check, "error", payload["error"]
+
+
+def required_checks(db: Any, push: Any) -> list[str]:
+    """Which checks must succeed: what was last said in the stream that a push names as its rules; else all of them."""
+    said = db.execute(
+        "select r.payload -> 'required' from wakelog.events p"
+        " join wakelog.events r on r.stream = p.payload ->> 'rules' and r.type = 'ci.rules'"
+        " where p.id = %s order by r.seq desc limit 1",
+        [push],
+    ).fetchone()
+    return list(CHECKS) if said is None else said[0]
+
+
+# However many events come at a time: of two outcomes of a check the later one counts.
+app.projection(
+    "ci_runs",
+    on=["push", "ci.status", *(f"{check}.{end}" for check in CHECKS for end in ("completed", "failed"))],
+    tables="create table runs (id text primary key, commit text, checks jsonb not null, state text)",
+    sql="""
+        insert into runs
+        select coalesce(correlation_id, id::text), max(coalesce(payload ->> 'after', payload ->> 'commit')),
+               coalesce(jsonb_object_agg(split_part(type, '.', 1), coalesce(payload ->> 'conclusion', 'error')
+                   order by position) filter (where type not in ('push', 'ci.status')), '{}'),
+               min(payload ->> 'state') filter (where type = 'ci.status')
+        from new_events group by 1
+        on conflict (id) do update
+        set commit = greatest(runs.commit, excluded.commit), checks = runs.checks || excluded.checks,
+            state = least(runs.state, excluded.state)
+    """,
+)

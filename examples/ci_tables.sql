@@ -1,4 +1,5 @@
--- Where ci_pipeline.py collects the outcomes of a push. Run it as often as you like.
+-- Where the agent `status` of ci_pipeline.py collects the outcomes of a push, in the transaction that posts its status.
+-- Run it as often as you like. Where each run stands is not here: that is the projection ci_runs, made of the log.
 create schema if not exists ci;
 
 create table if not exists ci.pushes (

@@ -1,5 +1,6 @@
-"""`wakelog demo`: a CI pipeline on real commits, with a worker killed in the middle."""
+"""`wakelog demo`: a CI pipeline on real commits, with a worker killed in the middle, and then its past looked at."""
 
+import logging
 import os
 import shlex
 import signal
@@ -83,12 +84,14 @@ def demo(
     database: str | None,
     as_json: bool,
 ) -> int:
-    """Push real commits through a CI pipeline, and kill a worker in the middle of it.
+    """Push real commits through a CI pipeline, kill a worker in the middle of it, and look back at it all.
 
     Each push wakes three agents at once: tests, lint and a security scan; together they make one status. The files are
-    those of the commits, checked out in a temporary folder. Nothing is changed in the repository.
+    those of the commits, checked out in a temporary folder. Nothing is changed in the repository. Then the projection
+    of the runs is made anew and shown as it was, one workflow is forked after a fix, and the log sealed and verified.
 
-    Exit code 0: each push got exactly one status, and what the killed worker was at was finished by another.
+    Exit code 0: each push got exactly one status, what the killed worker was at was finished by another, and the past
+    came out right too.
 
     Examples:
 
@@ -98,6 +101,7 @@ def demo(
     """
     from wakelog.postgres.connect import connect, safe_url
     from wakelog_cli.demo_kill import outcome
+    from wakelog_cli.demo_past import look_back
     from wakelog_cli.demo_repository import choose
     from wakelog_cli.demo_screen import Screen
     from wakelog_cli.demo_workers import running
@@ -126,11 +130,19 @@ def demo(
                 kill = _watch(connection, progress, workers, screen)
                 screen.settle()
                 result = outcome(connection, repository, progress, kill, time.monotonic() - began)
+                _tell(connection, progress, kill, result, screen)
+                if kill is not None and result["ok"]:
+                    screen.where = _where(place, keep=keep)
+                    result["past"] = look_back(
+                        connection, place.url, repository, progress, kill, workers, screen, scratch
+                    )
+                    result["ok"] = result["past"]["ok"]
+                    result["seconds"] = round(time.monotonic() - began, 2)
+                    _tell_the_end(result, screen)
                 if as_json:
                     _say_json(result)
                 else:
-                    _tell(connection, progress, kill, result, screen)
-                    _next_commands(place, result["killed"], screen, keep=keep)
+                    _next_commands(place, result, screen, keep=keep)
                 if keep:
                     _keep(workers, screen)
                 return ExitCode.OK if result["ok"] else ExitCode.FAILED
@@ -146,6 +158,8 @@ def _one_interruption() -> Generator[None]:
     def interrupted(number: int, frame: object) -> None:
         nonlocal ending
         ending = True
+        # What is cut off in the middle of a statement cannot roll back, which the server does by itself.
+        logging.getLogger("psycopg").setLevel(logging.CRITICAL)
         for each in signals:
             signal.signal(each, signal.SIG_IGN)
         raise KeyboardInterrupt
@@ -185,10 +199,11 @@ def _database(given: str | None, scratch: Path) -> Generator[Place]:
 
 
 def _prepare(connection: "Connection[Any]", place: Place) -> None:
-    """Schema and tables; raises `Failure` where other workers would take the demo's pushes."""
+    """Schema and tables; raises `Failure` where others would take the demo's pushes, or have its projection's name."""
     from wakelog.postgres.schema import require_current, schema_status, upgrade
     from wakelog_cli.demo_facts import living_workers
     from wakelog_cli.demo_repository import examples_folder
+    from wakelog_cli.demo_runs import require_our_own
 
     state = schema_status(connection)
     behind = state.state == "old" or (state.state == "current" and not state.functions_current)
@@ -203,6 +218,7 @@ def _prepare(connection: "Connection[Any]", place: Place) -> None:
             ExitCode.CONFLICT,
             next_command="see: wakelog workers",
         )
+    require_our_own(connection)
     connection.execute((examples_folder() / "ci_tables.sql").read_bytes())
 
 
@@ -310,7 +326,7 @@ def _tell(
             f"{count} push{'es' * (count > 1)}, {count} status{'es' * (count > 1)}: exactly one each. "
             f"The scan of {shown.commit.short} was taken over {killed['taken_over_after']:.2f} s after its worker was "
             f"killed, and scanned {killed['files_scanned_after']} of {killed['files']} files, not all of them again. "
-            f"{result['seconds']:.1f} s in all.",
+            f"{result['seconds']:.1f} s so far.",
             "bold green",
         )
         return
@@ -325,11 +341,28 @@ def _tell(
         screen.say("Expected another worker to take over the interrupted scan, but none did.", "bold red")
 
 
-def _next_commands(place: Place, killed: dict[str, Any] | None, screen: "Screen", *, keep: bool) -> None:
+def _tell_the_end(result: dict[str, Any], screen: "Screen") -> None:
+    screen.say()
+    if result["ok"]:
+        screen.say(
+            f"The past came out right as well: made anew it is the same, the fork has one status and the old workflow "
+            f"is as it was, and the log is as sealed. {result['seconds']:.1f} s in all.",
+            "bold green",
+        )
+    else:
+        screen.wrong("The past did not come out right; see above.")
+
+
+def _where(place: Place, *, keep: bool) -> str:
+    """What a command needs at its end to go to the demo's database, where that is to be had afterwards."""
+    found_by_itself = place.kind == "private" or (place.kind == "named" and os.environ.get("DATABASE_URL"))
+    gone = place.kind == "passing" and not keep
+    return "" if found_by_itself or gone else f" --database {_address(place)}"
+
+
+def _next_commands(place: Place, result: dict[str, Any], screen: "Screen", *, keep: bool) -> None:
     stays = keep or place.kind == "named"
-    where = (
-        "" if place.kind != "named" or os.environ.get("DATABASE_URL") else f" --database {_address(place)}"
-    )
+    killed, where = result["killed"], _where(place, keep=keep)
     if not stays and place.kind == "passing":
         lines = [
             ("wakelog demo --keep", "again, and then server and workers stay"),
@@ -346,6 +379,8 @@ def _next_commands(place: Place, killed: dict[str, Any] | None, screen: "Screen"
         ]
         if killed:
             lines.append((f"wakelog timeline {killed['push']}{where}", "the push above, in full"))
+        if result["past"]:
+            lines.append((f"wakelog workflow show {result['past']['fork']['fork']}{where}", "the fork"))
     screen.say()
     screen.say("Try next, in another terminal:" if keep else "Try next:", "bold")
     for typed, why in lines:

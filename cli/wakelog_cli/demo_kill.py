@@ -31,6 +31,8 @@ class Kill:
     scan: Working
     process: int
     at: datetime
+    position: int
+    """Up to where the log was read then; the scan's end is not among it."""
     taken_over: TakeOver | None = None
 
 
@@ -60,7 +62,7 @@ def kill_in_the_middle(
     # A batch may have ended since the last look.
     screen.show(progress, look(connection, progress))
     scan = progress.working.get((push.event_id, "security"), scan)
-    kill = Kill(push, scan, process, at)
+    kill = Kill(push, scan, process, at, progress.read_up_to)
     screen.tell(
         f"Killed process {process} (SIGKILL), which was scanning {push.commit.short}: "
         f"{scan.files_done} of {scan.files} files done.",
@@ -108,6 +110,7 @@ def outcome(
         "repository": str(repository.path),
         "pushes": pushes,
         "killed": _killed(progress, kill),
+        "past": None,
         "seconds": round(seconds, 2),
     }
 
@@ -120,6 +123,7 @@ def _killed(progress: Progress, kill: Kill | None) -> dict[str, Any] | None:
     return {
         "push": kill.push.event_id,
         "process": kill.process,
+        "position": kill.position,
         "worker": kill.scan.worker,
         "files": kill.scan.files,
         "files_done": kill.scan.files_done,

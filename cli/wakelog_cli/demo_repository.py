@@ -66,7 +66,7 @@ def choose(named: Path | None, commits: int, scratch: Path) -> Repository:
     if named is not None:
         return _named(named, commits)
     here, reason = _found_at(Path.cwd(), commits)
-    return here or _sample(commits, scratch, reason)
+    return here or sample(commits, scratch, reason)
 
 
 def _named(path: Path, commits: int) -> Repository:
@@ -101,7 +101,8 @@ def _found_at(path: Path, commits: int) -> tuple[Repository | None, str]:
     ), ""
 
 
-def _sample(commits: int, scratch: Path, reason: str) -> Repository:
+def sample(commits: int, scratch: Path, reason: str) -> Repository:
+    """The bundled sample, unpacked in `scratch`. Raises `Failure` where git cannot."""
     bundle = examples_folder() / "sample_repository.bundle"
     folder = scratch / "tally"
     cloned = _git(scratch, "clone", "--quiet", "--bare", str(bundle), str(folder))

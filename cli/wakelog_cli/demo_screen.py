@@ -26,6 +26,10 @@ class Screen:
     def __init__(self, manner: Manner) -> None:
         self._manner: Manner = manner
         self._console = console()
+        self.where = ""
+        """What the commands that are shown need at their end, to go to the demo's database."""
+        self.commands: list[str] = []
+        """Those that were shown, or would have been."""
         self._live: Live | None = None
         self._began = time.monotonic()
 
@@ -37,6 +41,20 @@ class Screen:
     def tell(self, text: str, style: str = "") -> None:
         """A line about something that has just happened, with the time since the pushes."""
         self.say(f"{time.monotonic() - self._began:6.2f} s  {text}", style)
+
+    def part(self, text: str) -> None:
+        """What comes next is another thing."""
+        self.say()
+        self.say(text, "bold")
+
+    def typed(self, command: str) -> None:
+        """The command that does what happens next."""
+        self.commands.append(f"{command}{self.where}")
+        self.say(f"$ {self.commands[-1]}", "cyan")
+
+    def wrong(self, text: str) -> None:
+        """Something that has not come out right."""
+        self.say(text, "bold red")
 
     def begin(self, repository: Repository) -> None:
         """The pushes are there: time runs from here."""
@@ -64,6 +82,25 @@ class Screen:
         if self._live is not None:
             self._live.stop()
             self._live = None
+
+    def draw_runs(self, runs: "dict[str, dict[str, Any]]", progress: Progress) -> None:
+        """The rows of the projection, with the checks beside each other."""
+        from rich.table import Table
+        from rich.text import Text
+
+        made = Table(box=None, pad_edge=False, header_style="bold")
+        for column in ("  commit", *CHECKS, "state"):
+            made.add_column(column, no_wrap=True)
+        for push in progress.pushes:
+            if (run := runs.get(push.event_id)) is not None:
+                outcomes = [run["checks"].get(check) for check in CHECKS]
+                cells = [_marked(one, one) if one else Text("·", style="dim") for one in outcomes]
+                state = run["state"]
+                made.add_row(
+                    Text(f"  {run['commit'][:7]}"), *cells,
+                    _marked(state, state) if state else Text("not finished", style="yellow"),
+                )  # fmt: skip
+        self.draw(made)
 
     def draw(self, thing: "RenderableType") -> None:
         """Anything rich can draw."""

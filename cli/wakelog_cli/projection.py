@@ -10,8 +10,8 @@ from wakelog_cli.database import connected, find_url, rows, sequence_if_allowed,
 from wakelog_cli.failures import ExitCode, Failure
 from wakelog_cli.moments import Place, Start, clock_time
 from wakelog_cli.options import Command, be_sure, database_option, json_option, yes_option
-from wakelog_cli.output import counted, say, say_json, shortened, table
-from wakelog_cli.rebuilding import definition_of, fold_build
+from wakelog_cli.output import counted, say, say_json, shortened, table, to_json
+from wakelog_cli.rebuilding import as_it_was, compare, definition_of, finish_rebuild
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -127,24 +127,19 @@ def rebuild(name: str, app: str | None, processes: int, database: str | None, as
 
         wakelog projection rebuild ci_runs --app ci.app:app --processes 4
     """
-    from wakelog.projections.rebuilding import begin_rebuild, drop_replaced
+    from wakelog.projections.rebuilding import begin_rebuild
 
     url = find_url(database)
     definition = definition_of(app, name)
     with connected(url) as connection:
         sequence_if_allowed(connection)
         build = begin_rebuild(connection, name, definition)
-        if build.error is not None:
-            value(connection, "select wakelog.resume_projection(%(name)s)", {"name": name})
         try:
-            folded = fold_build(connection, url, build, definition, app, processes, serve=True)
+            folded, left = finish_rebuild(connection, url, build, definition, app, processes)
         except BaseException:
             again = f"wakelog {shlex.join(click.get_current_context().find_root().obj)}"
             click.echo(f"wakelog: what was folded is kept; the same command goes on: {again}", err=True)
             raise
-        left = drop_replaced(connection, name) if folded.served else None
-        if not folded.served:
-            value(connection, "select wakelog.attend_build(%(build)s, false)", {"build": build.build})
     if as_json:
         say_json(
             {
@@ -181,17 +176,12 @@ def verify(name: str, app: str | None, processes: int, database: str | None, as_
 
         wakelog projection verify ci_runs --app ci.app:app
     """
-    from wakelog.projections.verifying import verify as verified
-
     url = find_url(database)
     definition = definition_of(app, name)
     with connected(url) as connection:
         _require(connection, name)
         sequence_if_allowed(connection)
-        verdict = verified(
-            connection, url, name, definition,
-            lambda build: fold_build(connection, url, build, definition, app, processes, serve=False),
-        )  # fmt: skip
+        verdict = compare(connection, url, name, definition, app, processes)
     different = verdict.difference
     if as_json:
         say_json(
@@ -387,29 +377,16 @@ def _show_then(
     database: str | None,
     as_json: bool,
 ) -> None:
-    from wakelog.projections.looking_back import tables_of
-    from wakelog.projections.rebuilding import begin_aside
-
     url = find_url(database)
     definition = definition_of(app, name)
     with connected(url) as connection:
         _require(connection, name)
         sequence_if_allowed(connection)
         upto = _upto(connection, position, at)
-        build = begin_aside(connection, name, definition, upto, into)
-        kept = False
-        try:
-            fold_build(connection, url, build, definition, app, 1, serve=False)
-            kept = into is not None
-            found = {} if kept else tables_of(connection, build.schema)
-        finally:
-            forget = "select wakelog.forget_build(%(b)s)" if kept else "select wakelog.drop_build(%(b)s)"
-            value(connection, forget, {"b": build.build})
+        found = as_it_was(connection, url, name, definition, app, upto, into)
     if as_json:
-        say_json(
-            {"projection": name, "position": upto, "schema": into, "tables": found if not kept else None}
-        )
-    elif kept:
+        say_json({"projection": name, "position": upto, "schema": into, "tables": found})
+    elif found is None:
         say(
             f"{name} as of position {upto:,} is in the schema {into}; when it is no longer needed: drop schema {into}"
         )
@@ -419,7 +396,10 @@ def _show_then(
             say(f"\n{title}, {counted(len(lines), 'row')}")
             table(
                 dict.fromkeys(lines[0] if lines else {}, "fold"),
-                (tuple(one.values()) for one in lines),
+                (
+                    [to_json(cell) if isinstance(cell, dict | list) else cell for cell in one.values()]
+                    for one in lines
+                ),
                 empty="",
             )
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from wakelog.projections.builds import Build
     from wakelog.projections.definition import ProjectionDefinition
     from wakelog.projections.folding import Folding, Step
+    from wakelog.projections.verifying import Verdict
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,73 @@ def definition_of(app: str | None, name: str) -> "ProjectionDefinition | None":
             next_command="see a stream under it: wakelog stream show STREAM --app " + app,
         )
     return definition
+
+
+def finish_rebuild(
+    connection: "Connection[Any]",
+    url: str,
+    build: "Build",
+    definition: "ProjectionDefinition | None",
+    app: str | None,
+    processes: int,
+) -> tuple[Folded, str | None]:
+    """Fold a build that was begun to take the place of what serves, and let it; why old tables are still there, if so.
+
+    Raises as `fold_build`; what was folded by then is kept.
+    """
+    from wakelog.projections.rebuilding import drop_replaced
+
+    if build.error is not None:
+        value(connection, "select wakelog.resume_projection(%(name)s)", {"name": build.projection})
+    folded = fold_build(connection, url, build, definition, app, processes, serve=True)
+    if folded.served:
+        return folded, drop_replaced(connection, build.projection)
+    value(connection, "select wakelog.attend_build(%(build)s, false)", {"build": build.build})
+    return folded, None
+
+
+def as_it_was(
+    connection: "Connection[Any]",
+    url: str,
+    name: str,
+    definition: "ProjectionDefinition | None",
+    app: str | None,
+    upto: int,
+    into: str | None = None,
+) -> "dict[str, list[dict[str, Any]]] | None":
+    """The rows of every table of a projection as of a position; with `into` they are left in that schema: None.
+
+    Raises as `fold_build`; nothing is left behind then.
+    """
+    from wakelog.projections.looking_back import tables_of
+    from wakelog.projections.rebuilding import begin_aside
+
+    build = begin_aside(connection, name, definition, upto, into)
+    kept = False
+    try:
+        fold_build(connection, url, build, definition, app, 1, serve=False)
+        kept = into is not None
+        return None if kept else tables_of(connection, build.schema)
+    finally:
+        forget = "select wakelog.forget_build(%(b)s)" if kept else "select wakelog.drop_build(%(b)s)"
+        value(connection, forget, {"b": build.build})
+
+
+def compare(
+    connection: "Connection[Any]",
+    url: str,
+    name: str,
+    definition: "ProjectionDefinition | None",
+    app: str | None,
+    processes: int,
+) -> "Verdict":
+    """Fold the log again aside, and compare with what serves, row by row at one position. Raises as `fold_build`."""
+    from wakelog.projections.verifying import verify
+
+    return verify(
+        connection, url, name, definition,
+        lambda build: fold_build(connection, url, build, definition, app, processes, serve=False),
+    )  # fmt: skip
 
 
 def fold_build(

@@ -1,7 +1,9 @@
-"""The demo, as anybody runs it: a worker is killed in the middle, and each push still gets exactly one status."""
+"""The demo, as anybody runs it: a worker is killed in the middle, each push still gets exactly one status, and the
+past can be looked at, begun anew and verified."""
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import psycopg
 import pytest
 
 from wakelog.postgres.embedded import EmbeddedPostgres
+from wakelog_cli.main import run
 
 COMMAND = [sys.executable, "-c", "from wakelog_cli.main import main; main()", "demo"]
 
@@ -54,7 +57,9 @@ def _one(connection: "psycopg.Connection[Any]", query: Any, *parameters: Any) ->
     return row[0]
 
 
-def test_a_killed_worker_costs_nothing_but_a_second(tmp_path: Path, empty_database: str) -> None:
+def test_a_killed_worker_costs_nothing_but_a_second(
+    tmp_path: Path, empty_database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     demo = _start(tmp_path, "--commits", "1", "--json", database=empty_database)
     out, err = demo.communicate(timeout=60)
 
@@ -70,15 +75,65 @@ def test_a_killed_worker_costs_nothing_but_a_second(tmp_path: Path, empty_databa
     assert 0 < killed["files_done"] < killed["files"]
     assert killed["files_scanned_after"] <= killed["files"] - killed["files_done"]
 
+    past = result["past"]
+    _the_past_came_out_right(past, push["push"])
+    monkeypatch.setenv("DATABASE_URL", empty_database)
+    _each_command_can_be_typed(past, push["push"], capsys)
+
     with psycopg.connect(empty_database) as connection:
-        assert _one(connection, "select count(*) from wakelog.events where type = 'ci.status'") == 1
-        assert _one(connection, "select count(*) from ci.results") == 3
-        assert _one(connection, "select count(*) from wakelog.events where type like '%%.completed'") == 3
+        # The push, its second time under the rules with a typo, and the fork of that.
+        first, again, fork = push["push"], past["fork"]["workflow"], past["fork"]["fork"]
+        statuses = "select count(*) from wakelog.events where type = 'ci.status' and correlation_id = %s"
+        assert [_one(connection, statuses, one) for one in (first, again, fork)] == [1, 1, 1]
+        assert _one(connection, "select count(*) from wakelog.events where type = 'ci.status'") == 3
+        assert _one(connection, "select count(*) from ci.results where workflow = %s", first) == 3
+        answers = """select count(*) from wakelog.events e
+                     where type like '%%.completed' and not exists (select from wakelog.copies c where c.seq = e.seq)"""
+        assert _one(connection, answers) == 6
         assert _one(connection, "select count(*) from wakelog.in_flight") == 0
         assert _one(connection, "select count(*) from wakelog.dead_letters") == 0
         assert _one(connection, "select sum(stalled) from wakelog.history where stalled > 0") >= 1
         assert _one(connection, "select count(*) from wakelog.workers where alive") == 0
     assert list(tmp_path.iterdir()) == []
+
+
+def _the_past_came_out_right(past: dict[str, Any], push: str) -> None:
+    projection, (long_ago, middle), fork, seals = (past[n] for n in ("projection", "as_of", "fork", "seals"))
+    assert (projection["replaced"], projection["same_before_and_after"], projection["verified_rows"]) == (
+        True,
+        True,
+        1,
+    )
+    assert set(projection["runs"][push]["checks"]) == {"tests", "lint", "security"}
+    assert projection["runs"][push]["state"] == "success"
+    assert projection["fork_in_it"]["state"] == "success"
+    assert (long_ago["position"], long_ago["runs"]) == (0, {})
+    assert middle["runs"][push]["state"] is None
+    assert "security" not in middle["runs"][push]["checks"]
+    assert (fork["before"]["state"], fork["after"]["state"]) == ("failure", "success")
+    assert (fork["statuses"], fork["done_anew"], fork["untouched"]) == (1, ["status"], True)
+    assert (seals["events"], seals["to"]) == (seals["to"], fork["last_position"])
+    assert seals["seals"] >= 1
+
+
+def _each_command_can_be_typed(past: dict[str, Any], push: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the demo shows, typed afterwards: it shows the same. (Appending and forking again would do it again.)"""
+    said: dict[str, Any] = {}
+    for line in past["commands"]:
+        _, *arguments = shlex.split(line)
+        if "append" not in arguments and "fork" not in arguments:
+            assert run([*arguments, "--json"]) == 0, line
+            said[line] = json.loads(capsys.readouterr().out)
+    position, fork = past["as_of"][1]["position"], past["fork"]
+    assert said["wakelog projection rebuild ci_runs"]["served"] is True
+    assert said["wakelog projection verify ci_runs"]["same"] is True
+    [then] = said[f"wakelog projection show ci_runs --position {position}"]["tables"]["runs"]
+    assert {name: then[name] for name in ("commit", "checks", "state")} == past["as_of"][1]["runs"][push]
+    assert said["wakelog projection show ci_runs --at 2m"]["tables"] == {"runs": []}
+    assert said[f"wakelog workflow show {fork['fork']}"]["forked_from"]["parent"] == fork["workflow"]
+    [forked_as] = said[f"wakelog workflow show {fork['workflow']}"]["forks"]
+    assert forked_as["correlation_id"] == fork["fork"]
+    assert said["wakelog verify"]["events"] == past["seals"]["events"]
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks into /proc")
@@ -110,6 +165,16 @@ def test_other_workers_are_not_given_its_pushes(tmp_path: Path, database: str) -
         _, err = demo.communicate(timeout=60)
         assert demo.returncode == 5, err
         assert "somebody" in err
+        assert _one(connection, "select count(*) from wakelog.events") == 0
+
+
+def test_somebody_elses_projection_is_left_alone(tmp_path: Path, database: str) -> None:
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("create schema ci_runs")
+        demo = _start(tmp_path, database=database)
+        _, err = demo.communicate(timeout=60)
+        assert demo.returncode == 5, err
+        assert '"ci_runs" is there already' in err
         assert _one(connection, "select count(*) from wakelog.events") == 0
 
 

@@ -145,3 +145,27 @@ def test_a_check_that_was_given_up_counts_as_an_error(ci_database: str, pipeline
     [(payload, _)] = _statuses(ci_database)
     assert payload["state"] == "failure"
     assert payload["checks"]["lint"] == {"outcome": "error", "summary": "no disk"}
+
+
+def test_rules_say_which_checks_are_required(ci_database: str, pipeline: Wakelog) -> None:
+    only_status = Wakelog("ci")
+    only_status.agents["status"] = pipeline.agents["status"]
+    with LogUnderTest(ci_database) as log:
+        log.append("ci.rules", {"required": ["tests", "lint", "secruity"]}, stream="rules/tally")
+        push = log.append("push", {"after": "abc123", "rules": "rules/tally"})
+        for check in CHECKS:
+            log.append(
+                f"{check}.completed", {"conclusion": "success", "summary": "fine"}, source=check,
+                correlation_id=push.correlation_id, causation_id=push.id,
+            )  # fmt: skip
+        log.run_until_idle(only_status)
+        (first,) = log.events("ci.status")
+        assert first.payload["state"] == "failure"
+        assert first.payload["checks"]["secruity"]["outcome"] == "missing"
+
+        log.append("ci.rules", {"required": ["tests"]}, stream="rules/tally")
+        last = max(event.position or 0 for event in log.events("*.completed"))
+        fork(log.connection, push.correlation_id, position=last)
+        log.run_until_idle(only_status)
+        _, second = log.events("ci.status")
+        assert (second.payload["state"], set(second.payload["checks"])) == ("success", set(CHECKS))
