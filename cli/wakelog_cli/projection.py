@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich_click import group
 
+from wakelog_cli.changes import changes, document, say_changes
 from wakelog_cli.database import connected, find_url, rows, sequence_if_allowed, value
 from wakelog_cli.failures import ExitCode, Failure
 from wakelog_cli.moments import Place, Start, clock_time
 from wakelog_cli.options import Command, be_sure, database_option, json_option, yes_option
 from wakelog_cli.output import counted, say, say_json, shortened, table, to_json
+from wakelog_cli.places import position_of
 from wakelog_cli.rebuilding import as_it_was, compare, definition_of, finish_rebuild
+from wakelog_cli.why import why
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -41,6 +44,9 @@ def projection() -> None:
 
     Example: wakelog projection list
     """
+
+
+projection.add_command(why)
 
 
 @projection.command("list")
@@ -77,6 +83,10 @@ def list_(database: str | None, as_json: bool) -> None:
 @click.argument("name")
 @click.option("--position", type=click.IntRange(min=0), help="As it was at this position of the log.")
 @click.option("--at", type=Place(), metavar="TIME", help="As it was then: a time, or how long ago (2h).")
+@click.option(
+    "--between", type=(Place(), Place()), metavar="T1 T2",
+    help="What changed between two moments: times, positions, how long ago, now.",
+)  # fmt: skip
 @click.option("--into", metavar="SCHEMA", help="With --position or --at: leave its tables in a new schema.")
 @_app_option
 @database_option
@@ -85,6 +95,7 @@ def show(
     name: str,
     position: int | None,
     at: Start | None,
+    between: tuple[Start, Start] | None,
     into: str | None,
     app: str | None,
     database: str | None,
@@ -99,7 +110,14 @@ def show(
         wakelog projection show ci_runs --position 812 --json
 
         wakelog projection show ci_runs --at 2h --into ci_runs_then
+
+        wakelog projection show ci_runs --between 2h now
     """
+    if between is not None:
+        if (position, at, into) != (None, None, None):
+            raise click.UsageError("expected --between alone, found --position, --at or --into beside it")
+        _show_changes(name, between, app, database, as_json)
+        return
     if position is None and at is None:
         if into is not None:
             raise click.UsageError("expected --into together with --position or --at, found it alone")
@@ -382,7 +400,7 @@ def _show_then(
     with connected(url) as connection:
         _require(connection, name)
         sequence_if_allowed(connection)
-        upto = _upto(connection, position, at)
+        upto = position_of(connection, position if position is not None else at or "beginning")
         found = as_it_was(connection, url, name, definition, app, upto, into)
     if as_json:
         say_json({"projection": name, "position": upto, "schema": into, "tables": found})
@@ -404,22 +422,20 @@ def _show_then(
             )
 
 
-def _upto(connection: "Connection[Any]", position: int | None, at: Start | None) -> int:
-    head = value(connection, "select head from wakelog.sequencer")
-    if position is not None:
-        if position > head:
-            raise Failure(
-                f"expected a position from 0 to {head}, found {position}",
-                ExitCode.BAD_INPUT,
-                next_command="see: wakelog projection list",
-            )
-        return position
-    match at:
-        case "now":
-            return head
-        case "beginning" | None:
-            return 0
-        case int():
-            return min(at, head)
-        case _:
-            return value(connection, "select wakelog.position_at(%(at)s)", {"at": at})
+def _show_changes(
+    name: str, between: tuple[Start, Start], app: str | None, database: str | None, as_json: bool
+) -> None:
+    url = find_url(database)
+    definition = definition_of(app, name)
+    with connected(url) as connection:
+        _require(connection, name)
+        sequence_if_allowed(connection)
+        after, upto = (position_of(connection, place) for place in between)
+        if after > upto:
+            raise click.UsageError(f"expected the earlier moment first, found positions {after} and {upto}")
+        found = changes(connection, url, name, definition, app, after, upto)
+    if as_json:
+        say_json({"projection": name, "since": after, "position": upto, "changes": document(found)})
+        return
+    say(f"{name} between position {after:,} and {upto:,}:")
+    say_changes(found)

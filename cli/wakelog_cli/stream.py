@@ -1,6 +1,5 @@
 """`wakelog stream`: the events of one stream, and the state they come to, now or at any moment."""
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +10,7 @@ from wakelog_cli.failures import ExitCode, Failure
 from wakelog_cli.moments import Place, Start, clock_time
 from wakelog_cli.options import database_option, json_option
 from wakelog_cli.output import counted, event_document, say, say_json, shortened, table, to_json
+from wakelog_cli.places import position_of
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -75,9 +75,9 @@ def show(
     with connected(database) as connection:
         sequence_if_allowed(connection)
         if between is None:
-            after, upto = None, _position(connection, position if position is not None else at or "now")
+            after, upto = None, position_of(connection, position if position is not None else at or "now")
         else:
-            after, upto = _position(connection, between[0]), _position(connection, between[1])
+            after, upto = position_of(connection, between[0]), position_of(connection, between[1])
             if after > upto:
                 raise click.UsageError(
                     f"expected the earlier moment first, found positions {after} and {upto}"
@@ -118,17 +118,6 @@ def _folds(app: str, named: tuple[str, ...]) -> dict[str, "ProjectionDefinition"
                 next_command='declare one: @app.projection("cart", mode="live", initial=dict)',
             )
     return {name: live[name] for name in named or live}
-
-
-def _position(connection: "Connection[Any]", place: Start) -> int:
-    from wakelog.log.read import head, position_at
-
-    if place == "beginning":
-        return 0
-    if isinstance(place, datetime):
-        return position_at(connection, place)
-    end = head(connection)
-    return end if place == "now" else min(int(place), end)
 
 
 def _version(connection: "Connection[Any]", name: str, upto: int) -> int:

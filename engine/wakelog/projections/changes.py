@@ -64,16 +64,16 @@ def _query(table: str, before: str, after: str, key: list[str]) -> sql.Composed:
     names = {"before": sql.Identifier(before, table), "after": sql.Identifier(after, table)}
     if not key:
         return sql.SQL(
-            """select to_jsonb(r), null::jsonb from (
+            """select to_jsonb(r.*), null::jsonb from (
                    select * from {before} except all select * from {after}) r
                union all
-               select null, to_jsonb(r) from (select * from {after} except all select * from {before}) r"""
+               select null, to_jsonb(r.*) from (select * from {after} except all select * from {before}) r"""
         ).format(**names)
     columns = [sql.Identifier(name) for name in key]
     return sql.SQL(
-        """select case when b.{first} is not null then to_jsonb(b) end,
-                  case when a.{first} is not null then to_jsonb(a) end
+        """select case when b.{first} is not null then to_jsonb(b.*) end,
+                  case when a.{first} is not null then to_jsonb(a.*) end
            from {before} b full join {after} a using ({key})
-           where to_jsonb(b) is distinct from to_jsonb(a)
+           where to_jsonb(b.*) is distinct from to_jsonb(a.*)
            order by {key}"""
     ).format(**names, first=columns[0], key=sql.SQL(", ").join(columns))

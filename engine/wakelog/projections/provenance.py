@@ -109,17 +109,17 @@ def why(
         BadInput: there is no such table or column, or a value is none of the column's type.
         WakelogError: an event cannot be folded; and what `begin_aside` raises.
     """
-    ranges = [(0, upto)]
+    ranges, whole = [(0, upto)], True
     while True:
         aside = begin_aside(connection, name, definition, upto)
         try:
             _watch(connection, aside.schema, table, key)
             with closing(open_projection_connection(url, name)) as own:
-                _fold(Folding(own, aside.build, definition, aim=AIM_OF_A_REBUILD), ranges, progress)
+                _fold(Folding(own, aside.build, definition, aim=AIM_OF_A_REBUILD), ranges, whole, progress)
             noted = _noted(connection, aside)
         finally:
             call(connection, "select wakelog.drop_build(%s)", [aside.build])
-        ranges = sorted({(after, to) for after, to, _, _ in noted})
+        ranges, whole = sorted({(after, to) for after, to, _, _ in noted}), False
         if all(to - after == 1 for after, to in ranges):
             return [_touch(connection, to, was, now) for _, to, was, now in _merged(noted)]
 
@@ -174,8 +174,10 @@ def _typed(connection: Connection[Any], schema: str, table: str, key: Mapping[st
     return found
 
 
-def _fold(folding: Folding, ranges: Sequence[tuple[int, int]], progress: Callable[[int], object]) -> None:
-    """Fold everything up to the end of the last range; inside of each, in small pieces."""
+def _fold(
+    folding: Folding, ranges: Sequence[tuple[int, int]], whole: bool, progress: Callable[[int], object]
+) -> None:
+    """Fold everything up to the end of the last range; inside of each, unless it is the whole log, in small pieces."""
     at = 0
 
     def go(upto: int, window: int | None) -> None:
@@ -196,7 +198,7 @@ def _fold(folding: Folding, ranges: Sequence[tuple[int, int]], progress: Callabl
 
     for after, upto in ranges:
         go(after, None)
-        go(upto, None if (after, len(ranges)) == (0, 1) and upto > _PARTS else max(1, (upto - after) // _PARTS))
+        go(upto, None if whole else max(1, (upto - after) // _PARTS))
 
 
 def _noted(connection: Connection[Any], aside: Build) -> list[tuple[int, int, Any, Any]]:
@@ -229,4 +231,5 @@ def _touch(connection: Connection[Any], position: int, was: Any, now: Any) -> To
     assert row is not None
     with connection.cursor(row_factory=class_row(Cause)) as cursor:
         causes = cursor.execute(_CAUSES, [row[0]]).fetchall()
-    return Touch(position, *row, was, now, tuple(causes))
+    id_, type_, recorded_at = row
+    return Touch(position, id_, type_, recorded_at, was, now, tuple(causes))
