@@ -85,6 +85,7 @@ def shortened(text: str, length: int) -> str:
 
 def _plain(value: Any) -> Any:
     from wakelog.forgotten import Forgotten
+    from wakelog.postgres.jsonb import Unreadable
 
     match value:
         case datetime():
@@ -97,5 +98,7 @@ def _plain(value: Any) -> Any:
             return int(value) if value == value.to_integral_value() else float(value)
         case Forgotten():
             return value.as_json()
+        case Unreadable():
+            return f"(JSON that Python cannot read: {value.reason})"
         case _:
             raise TypeError(f"expected something JSON knows, found {type(value).__name__}")

@@ -149,3 +149,17 @@ def test_tail_shows_events_as_the_code_reads_them(wakelog: Wakelog, log: Connect
 def test_a_version_may_be_said_at_append(wakelog: Wakelog, connection: Connection) -> None:
     wakelog("append", "order.placed", "{}", "--schema-version", "7")
     assert connection.execute("select schema_version from wakelog.events").fetchone() == (7,)
+
+
+def test_json_that_python_cannot_read_is_one_that_cannot_be_read_and_no_end(
+    wakelog: Wakelog, connection: Connection, app: str
+) -> None:
+    insert = "insert into wakelog.events (type, schema_version, payload) values ('order.placed', 1, %s)"
+    for payload in ("[" * 3000 + "]" * 3000, '{"total": 1}'):
+        connection.execute(insert, [payload])
+    checked = wakelog("types", "check", "--app", app, "--json")
+    assert checked.code == 1
+    assert (checked.json["events"], checked.json["unreadable"]) == (2, 1)
+    assert "its JSON cannot be read in Python" in checked.json["failures"][0]["error"]
+    assert len(wakelog("tail", "--app", app, "--json").lines) == 2
+    assert len(wakelog("tail").out.splitlines()) == 2

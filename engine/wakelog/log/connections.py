@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, LiteralString, TypeGuard, TypeVar
 
-import orjson
 import psycopg
 from psycopg.rows import tuple_row
 from psycopg.types.json import set_json_loads
 
 from wakelog import errors
+from wakelog.postgres import jsonb
 from wakelog.privacy.fields import Veiled, looks_veiled
 
 if TYPE_CHECKING:
@@ -116,8 +116,8 @@ def _as_they_are(rows: Rows) -> Rows:
 
 
 def _loads(text: str | bytes) -> Any:
-    """The value of JSON, `Veiled` where something in it may be encrypted."""
-    value = orjson.loads(text)
+    """The value of JSON, `Veiled` where something in it may be encrypted, `Unreadable` where Python cannot read it."""
+    value = jsonb.decode_or_tell(text)
     return Veiled(value) if looks_veiled(text) else value
 
 

@@ -168,6 +168,8 @@ def parse(type: str, version: int, payload: Any) -> Any:  # noqa: A002
     Raises:
         UnreadableEvent: no way leads from its version to the model's, or it does not fit.
     """
+    if isinstance(payload, jsonb.Unreadable):
+        raise UnreadableEvent(f"{type}: its JSON cannot be read in Python ({payload.reason})")
     known = _types.get(type)
     if known is None:
         return payload
