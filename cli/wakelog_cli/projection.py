@@ -127,7 +127,7 @@ def rebuild(name: str, app: str | None, processes: int, database: str | None, as
 
         wakelog projection rebuild ci_runs --app ci.app:app --processes 4
     """
-    from wakelog.projections.rebuilding import begin_rebuild, drop_replaced
+    from wakelog.projections.rebuilding import begin_rebuild, drop_left_behind
 
     url = find_url(database)
     definition = definition_of(app, name)
@@ -142,7 +142,7 @@ def rebuild(name: str, app: str | None, processes: int, database: str | None, as
             again = f"wakelog {shlex.join(click.get_current_context().find_root().obj)}"
             click.echo(f"wakelog: what was folded is kept; the same command goes on: {again}", err=True)
             raise
-        left = drop_replaced(connection, name) if folded.served else None
+        left = drop_left_behind(connection, name) if folded.served else None
         if not folded.served:
             value(connection, "select wakelog.attend_build(%(build)s, false)", {"build": build.build})
     if as_json:
