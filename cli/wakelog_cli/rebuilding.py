@@ -65,13 +65,13 @@ def finish_rebuild(
 
     Raises as `fold_build`; what was folded by then is kept.
     """
-    from wakelog.projections.rebuilding import drop_replaced
+    from wakelog.projections.rebuilding import drop_left_behind
 
     if build.error is not None:
         value(connection, "select wakelog.resume_projection(%(name)s)", {"name": build.projection})
     folded = fold_build(connection, url, build, definition, app, processes, serve=True)
     if folded.served:
-        return folded, drop_replaced(connection, build.projection)
+        return folded, drop_left_behind(connection, build.projection)
     value(connection, "select wakelog.attend_build(%(build)s, false)", {"build": build.build})
     return folded, None
 

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from textwrap import dedent
@@ -17,6 +18,7 @@ from tests.worker.waiting import one, until
 from wakelog import BadInput, Wakelog
 from wakelog.agents.load import load_app
 from wakelog.projections.builds import register
+from wakelog.projections.rebuilding import copy_build
 from wakelog.testing import LogUnderTest
 
 BUILDING = "select position from wakelog.projection_status where version = 2 and state = 'building'"
@@ -164,6 +166,33 @@ def test_an_older_application_leaves_a_newer_version_alone(
     assert connection.execute("select version, state from wakelog.projection_builds").fetchall() == [
         (2, "serving")
     ]
+
+
+def test_none_begins_to_make_an_older_one_anew_while_a_newer_takes_over(
+    connection: psycopg.Connection, database: str
+) -> None:
+    folds.count(connection, range(100))
+    with LogUnderTest(database) as log, psycopg.connect(database, autocommit=True) as rebuilding:
+        log.run_until_idle(declared(1))
+        old = one(connection, "select build from wakelog.projection_status")
+        new = register(connection, declared(2).projections["totals"])
+        with ThreadPoolExecutor() as threads:
+            with connection.transaction():
+                connection.execute("select wakelog.hold_serving(%s)", [new])
+                begun = threads.submit(copy_build, rebuilding, old)
+                until(
+                    lambda: one(
+                        log.connection, "select wait_event_type = 'Lock' from pg_stat_activity where pid = %s",
+                        rebuilding.info.backend_pid,
+                    )
+                )  # fmt: skip
+                connection.execute("select wakelog.project_once(%s)", [new])
+                assert one(connection, "select wakelog.serve_build(%s)", new)
+            with pytest.raises(BadInput, match="another has taken its place"):
+                begun.result(10)
+    assert connection.execute("select version, state from wakelog.projection_builds order by 1").fetchall() == [
+        (1, "retired"), (2, "serving"),
+    ]  # fmt: skip
 
 
 def test_another_fold_under_the_same_version_is_refused(

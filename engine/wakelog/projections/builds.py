@@ -42,6 +42,14 @@ class Build:
     runner_pid: int | None
     skipped: int
 
+    @property
+    def left_behind(self) -> bool:
+        """Whether its tables are for nobody any more: another's took their place, or a command died over them.
+
+        A command holds the lock on what it makes aside from before anybody sees it, so without one there is none.
+        """
+        return self.state == "retired" or (self.state == "aside" and self.runner_pid is None)
+
 
 def register(connection: Connection[Any], definition: ProjectionDefinition) -> int | None:
     """Make a projection known, and its tables where they are not there yet; the build to fold.

@@ -37,9 +37,9 @@ def begin_rebuild(
     if begun:
         number = begun[-1].build
         call(connection, "select wakelog.attend_build(%s, true)", [number])
+        _hold(connection, number, name)
     else:
         number = copy_build(connection, serving(same, name).build)
-    _hold(connection, number, name)
     return build(connection, number)
 
 
@@ -50,15 +50,18 @@ def begin_aside(
     upto: int,
     schema: str | None = None,
 ) -> Build:
-    """A build that will not serve, of the version that serves, up to a position. Raises as `begin_rebuild`."""
+    """A build that will not serve, of the version that serves, up to a position. Raises as `begin_rebuild`.
+
+    ``connection`` holds the lock on it: when that has gone and it is still there, workers drop it.
+    """
     found = serving(_known(connection, name, definition), name)
     if definition is not None and definition.version != found.version:
         raise BadInput(
             f'projection "{name}": expected version {found.version}, which serves, in the application, '
             f"found version {definition.version}"
         )
+    drop_left_behind(connection, name)
     number = copy_build(connection, found.build, aside=True, schema=schema, upto=upto)
-    _hold(connection, number, name)
     return build(connection, number)
 
 
@@ -70,9 +73,10 @@ def copy_build(
     schema: str | None = None,
     upto: int | None = None,
 ) -> int:
-    """Another build with the fold and the tables of one, empty."""
+    """Another build with the fold and the tables of one, empty; ``connection`` holds the lock on it until it ends."""
     with connection.transaction():
         number = call(connection, "select wakelog.copy_build(%s, %s, %s, %s)", [source, aside, schema, upto])
+        call(connection, "select pg_advisory_lock(wakelog.lock_space('projection'), %s)", [number])
         call(connection, "select wakelog.make_tables(%s)", [number])
     return number
 
@@ -88,10 +92,10 @@ def serving(found: Sequence[Build], name: str) -> Build:
     )
 
 
-def drop_replaced(connection: Connection[object], name: str) -> str | None:
-    """Drop the tables that others have taken the place of; why not, where a reader still has them in hand."""
+def drop_left_behind(connection: Connection[object], name: str) -> str | None:
+    """Drop the tables that are for nobody any more; why not, where a reader still has them in hand."""
     for one in builds_of(connection, [name]):
-        if one.state == "retired":
+        if one.left_behind:
             try:
                 with connection.transaction():
                     connection.execute("set local lock_timeout = '2s'")

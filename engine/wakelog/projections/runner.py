@@ -172,7 +172,9 @@ class Projector:
                 )  # fmt: skip
                 self._keepers[number].start()
         for number, one in builds.items():
-            if one.state == "retired" and self._drop_again.get(number, 0.0) <= time.monotonic():
+            # Where nothing can be heard, no lock says who lives.
+            droppable = one.left_behind if self.listening else one.state == "retired"
+            if droppable and self._drop_again.get(number, 0.0) <= time.monotonic():
                 self._drop(connection, number)
 
     def _is_ours(self, one: Build) -> bool:
@@ -188,7 +190,7 @@ class Projector:
         return call(connection, "select pg_try_advisory_lock(wakelog.lock_space('projection'), %s)", [number])
 
     def _drop(self, connection: Connection[Any], number: int) -> None:
-        """Drop the tables that were replaced, unless a reader still has them in hand."""
+        """Drop tables that are for nobody any more, unless a reader still has them in hand."""
         self._drop_again[number] = time.monotonic() + DROP_AGAIN
         try:
             with connection.transaction():
