@@ -57,7 +57,8 @@ def handled(folder: Path, agent: str) -> Counter[int]:
 def more_are_handled(folder: Path, agent: str, count: int) -> None:
     """Wait until so many more have been handled."""
     seen = len(handled(folder, agent))
-    until(lambda: len(handled(folder, agent)) > seen + count)
+    # One that comes anew has the whole log to go through first.
+    until(lambda: len(handled(folder, agent)) > seen + count, within=120, every=0.1)
 
 
 @contextmanager
