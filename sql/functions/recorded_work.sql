@@ -1,5 +1,5 @@
 -- What agents did with the events of a workflow, and what came of it: for each delivery that they finished or gave up, the
--- answers (by key, as wakelog.emit takes them), the steps, and the event. Its own events only, not a shared past.
+-- answers (with their ids, by key, as wakelog.emit takes them), the steps, and the event. Its own events only, not a shared past.
 create or replace function wakelog.recorded_work(p_correlation text, p_agents text[] default null)
 returns table (
     agent text, attempts integer, failed boolean, error text, answers jsonb, steps jsonb,
@@ -20,7 +20,7 @@ begin atomic
         where coalesce(e.correlation_id, e.id::text) = p_correlation
     ),
     told as materialized (
-        select r.position, a.name as agent,
+        select r.position, a.name as agent, (x.event).id,
                substr((x.event).idempotency_key, length('wakelog:' || a.name || '/' || (r.event).id || '/') + 1) as key,
                (x.event).type, (x.event).payload, (x.event).source, (x.event).stream, (x.event).metadata
         from event r
@@ -44,7 +44,7 @@ begin atomic
     )
     select k.agent, k.attempts, k.failed, k.error,
            (select coalesce(jsonb_agg(jsonb_build_object(
-                       'key', t.key, 'type', t.type, 'payload', t.payload, 'source', t.source, 'stream', t.stream,
+                       'key', t.key, 'id', t.id, 'type', t.type, 'payload', t.payload, 'source', t.source, 'stream', t.stream,
                        'metadata', t.metadata) order by t.key), '[]')
             from told t
             where t.position = k.position and t.agent = k.agent and not starts_with(t.key, 'failed/')),

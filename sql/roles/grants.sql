@@ -130,7 +130,9 @@ begin
         revoke all on all routines in schema wakelog from wakelog_keys;
         grant usage on schema wakelog to wakelog_keys;
         grant select on wakelog.subjects, wakelog.subject_keys to wakelog_keys;
-        grant execute on function wakelog.keys_to_write(text[]), wakelog.keys_to_read(bigint[]) to wakelog_keys;
+        grant execute on function
+            wakelog.keys_to_write(text[]), wakelog.keys_to_emit(text[]), wakelog.keys_to_read(bigint[])
+            to wakelog_keys;
     end if;
 end
 $$;

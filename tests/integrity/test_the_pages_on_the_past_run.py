@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-import pytest
 
-from wakelog import append
+from wakelog import FORGOTTEN, append, read
+from wakelog.log.read import sequence
 from wakelog.testing.until_idle import until_idle
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -28,18 +28,21 @@ def test_the_page_on_integrity(database: str, tmp_path: Path) -> None:
     )
 
 
-def test_the_page_on_forgetting(
-    database: str, connection: psycopg.Connection[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_page_on_forgetting(database: str, connection: psycopg.Connection[Any], tmp_path: Path) -> None:
     app = program("forgetting.md", tmp_path)["app"]
     private = {"name": "customer-17"}
     append(connection, "customer.joined", {"name": "Ada"}, stream="customer-17", private=private)
+
+    def letters() -> list[Any]:
+        sequence(connection)
+        return [event.payload["text"] for event in read(connection, types="letter.sent")]
+
     asyncio.run(until_idle(app, database, 30))
-    assert capsys.readouterr().out == "Dear Ada, welcome!\n"
+    assert letters() == ["Dear Ada, welcome!"]
     connection.execute("select wakelog.forget('customer-17')")
     connection.execute("select wakelog.rewind_agent('letters', 1)")
     asyncio.run(until_idle(app, database, 30))
-    assert capsys.readouterr().out == ""
+    assert letters() == [FORGOTTEN]
     answered = "select payload from wakelog.events where type = 'letters.completed'"
     assert connection.execute(answered).fetchall() == [({"customer": "customer-17"},)]
 

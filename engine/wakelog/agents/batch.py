@@ -1,6 +1,6 @@
 """What a handler can do that gets a batch: let single events fail, and answer each of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -66,17 +66,20 @@ class BatchContext(Attempt):
         metadata: dict[str, Any] | None = None,
         key: str | None = None,
         deliver_after: Duration | datetime | None = None,
+        private: str | Mapping[str, str] | None = None,
     ) -> None:
         """Add an event to those this attempt answers with; ``answers`` names the event that is answered.
 
         It is appended when the handler has returned, in the transaction that finishes the batch, with that
         event as its cause and its correlation carried on; if the attempt fails, or that event alone, it is not.
         A repeated attempt emits nothing twice: what answers one event is told apart by ``key``, or else by the
-        order of the calls.
+        order of the calls. ``private`` says what of the payload is personal, and about whom, as in
+        :func:`wakelog.append`; where a subject was forgotten by then, what answers that event is not appended,
+        and its attempt fails (all of the batch, where the handler wrote through :attr:`connection`).
 
         Raises:
-            BadInput: no event of the batch is named, a value cannot be used, or the key was used before for
-                this event in this attempt.
+            BadInput: no event of the batch is named, a value cannot be used, a private place is not in the payload,
+                or the key was used before for this event in this attempt.
         """
         if answers is None:
             raise BadInput(
@@ -84,7 +87,7 @@ class BatchContext(Attempt):
                 "say ctx.emit(..., answers=event)"
             )
         self._expect_mine(answers)
-        self._emit(answers, type, payload, stream, source, metadata, key, deliver_after)
+        self._emit(answers, type, payload, stream, source, metadata, key, deliver_after, private)
 
     def step(self, *_: Any, **__: Any) -> NoReturn:
         """Not in a batch: what a step returned is remembered for one event."""

@@ -2,7 +2,7 @@
 
 import inspect
 import logging
-from collections.abc import Callable, Coroutine, MutableMapping
+from collections.abc import Callable, Coroutine, Mapping, MutableMapping
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -13,6 +13,8 @@ from wakelog.durations import Duration, seconds
 from wakelog.errors import BadInput
 from wakelog.log.event import Event, NewEvent
 from wakelog.log.values import json_text
+from wakelog.postgres import jsonb
+from wakelog.privacy.fields import expect_places
 
 _OUTCOMES = ("completed", "failed")
 """The keys of the events that tell a delivery's outcome."""
@@ -80,15 +82,23 @@ class Attempt:
     def _emit(
         self, event: Event, type_: str | BaseModel, payload: Any, stream: str | None, source: str | None,
         metadata: dict[str, Any] | None, key: str | None, deliver_after: Duration | datetime | None,
+        private: str | Mapping[str, str] | None,
     ) -> None:  # fmt: skip
         keys = self._keys.setdefault(event.position, set())
         told_apart_by = key if key is not None else str(len(keys))
         said = {"stream": stream, "source": source or "", "metadata": metadata}
         new = NewEvent.of({
-            "type": type_, "payload": payload, "idempotency_key": told_apart_by, "deliver_after": deliver_after, **said
+            "type": type_, "payload": payload, "idempotency_key": told_apart_by, "deliver_after": deliver_after,
+            "private": private, **said,
         })  # fmt: skip
-        json_text("payload", new.payload)
+        sent: Any = {} if new.payload is None else new.payload
+        written = json_text("payload", sent)
         json_text("metadata", metadata)
+        hidden: dict[str, Any] = {}
+        if new.private is not None:
+            sent = jsonb.decode(written)
+            expect_places(sent, new.private)
+            hidden = {"private": new.private}
         if told_apart_by in _OUTCOMES or told_apart_by in keys:
             raise BadInput(f'expected a key of its own for each event, found "{told_apart_by}" again')
         keys.add(told_apart_by)
@@ -96,11 +106,12 @@ class Attempt:
             "position": event.position,
             "key": told_apart_by,
             "type": new.type,
-            "payload": {} if new.payload is None else new.payload,
+            "payload": sent,
             "schema_version": new.written_in,
             **said,
             "source": source,
             "deliver_after": new.deliver_after and new.deliver_after.isoformat(),
+            **hidden,
         })  # fmt: skip
 
 
@@ -128,18 +139,22 @@ class Context(Attempt):
         metadata: dict[str, Any] | None = None,
         key: str | None = None,
         deliver_after: Duration | datetime | None = None,
+        private: str | Mapping[str, str] | None = None,
     ) -> None:
         """Add an event to those this attempt answers with: a type and its payload, or the instance of a declared model.
 
         It is appended when the handler has returned, in the transaction that finishes the event, with
         this event as its cause and its correlation carried on; if the attempt fails, it is not. A repeated
         attempt emits nothing twice: events are told apart by ``key``, or else by the order of the calls. No
-        agent is given it before ``deliver_after``, a duration from now or a moment.
+        agent is given it before ``deliver_after``, a duration from now or a moment. ``private`` says what of the
+        payload is personal, and about whom, as in :func:`wakelog.append`: it is encrypted when the event is
+        appended; where a subject was forgotten by then, the attempt fails.
 
         Raises:
-            BadInput: a value cannot be used, or the key was used before in this attempt.
+            BadInput: a value cannot be used, a private place is not in the payload, or the key was used before in
+                this attempt.
         """
-        self._emit(self.event, type, payload, stream, source, metadata, key, deliver_after)
+        self._emit(self.event, type, payload, stream, source, metadata, key, deliver_after, private)
 
     def step(self, name: str, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Do a piece of work once: call ``fn`` and store its result before going on.

@@ -10,7 +10,7 @@ append and each batch of events that is read asks anew.
 import logging
 import os
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -23,6 +23,7 @@ from wakelog.log.values import json_text
 from wakelog.postgres import jsonb
 from wakelog.privacy.envelope import can_open
 from wakelog.privacy.fields import (
+    Key,
     Veiled,
     closed,
     envelopes,
@@ -33,6 +34,11 @@ from wakelog.privacy.fields import (
 
 TO_WRITE = Statement(
     "select k.subject, k.key_id, k.key from wakelog.keys_to_write("
+    "array(select jsonb_array_elements_text(cast(cast(%(subjects)s as text) as jsonb)))) as k",
+    ("subject", "key_id", "key"),
+)
+TO_EMIT = Statement(
+    "select k.subject, k.key_id, k.key from wakelog.keys_to_emit("
     "array(select jsonb_array_elements_text(cast(cast(%(subjects)s as text) as jsonb)))) as k",
     ("subject", "key_id", "key"),
 )
@@ -57,8 +63,7 @@ def hidden(events: Iterable[NewEvent]) -> "Generator[tuple[Statement, dict[str, 
     subjects = sorted({subject for event in given if event.private for subject in subjects_of(event.private)})
     if not subjects:
         return given
-    rows = yield TO_WRITE, {"subjects": jsonb.encode(subjects)}
-    keys = {subject: (key_id, bytes(key)) for subject, key_id, key in rows}
+    keys = yield from _keys(TO_WRITE, subjects)
     done: list[NewEvent] = []
     for event in given:
         if event.private is None:
@@ -71,33 +76,102 @@ def hidden(events: Iterable[NewEvent]) -> "Generator[tuple[Statement, dict[str, 
     return done
 
 
+def answers_hidden(
+    answers: Iterable[Mapping[str, Any]],
+) -> "Generator[tuple[Statement, dict[str, Any]], Rows, list[Mapping[str, Any]]]":
+    """The same for events that an agent answers with, as wakelog.emit takes them: `private` says what is in them.
+
+    In the transaction that acknowledges. Raises as `hidden`.
+    """
+    given = list(answers)
+    private = [answer["private"] for answer in given if "private" in answer]
+    subjects = sorted({subject for one in private for subject in subjects_of(one)})
+    if not subjects:
+        return given
+    keys = yield from _keys(TO_EMIT, subjects)
+    done: list[Mapping[str, Any]] = []
+    for answer in given:
+        said = dict(answer)
+        if "private" in said:
+            id_ = _uuid7()
+            # A copy, since an acknowledgement may be tried again.
+            payload = jsonb.decode(jsonb.encode(said["payload"]))
+            said |= {"id": str(id_), "payload": closed(payload, said.pop("private"), keys, id_)}
+        done.append(said)
+    return done
+
+
+def _keys(
+    asked: Statement, subjects: list[str]
+) -> Generator[tuple[Statement, dict[str, Any]], Rows, dict[str, Key]]:
+    rows = yield asked, {"subjects": jsonb.encode(subjects)}
+    return {subject: (key_id, bytes(key)) for subject, key_id, key in rows}
+
+
 def shown(events: Iterable[Event]) -> "Generator[tuple[Statement, dict[str, Any]], Rows, list[Event]]":
     """The same events with what is encrypted in them as it was, as far as this session may see keys.
 
     What belongs to a subject that was forgotten is `FORGOTTEN`; what there is no key for stays as it is stored.
     """
     found = [_unveiled_metadata(event) for event in events]
-    wanted: set[int] = set()
-    for event in found:
-        if isinstance(event.payload, Veiled):
-            wanted |= keys_wanted(event.payload.payload)
-    keys: dict[int, bytes | None] = {}
-    if wanted:
-        if can_open():
-            rows = yield TO_READ, {"ids": jsonb.encode(sorted(wanted))}
-            keys = {
-                key_id: None if forgotten else bytes(key)
-                for key_id, key, forgotten in rows
-                if forgotten or key is not None
-            }
-        else:
-            _log.warning("private values stay encrypted: install the package cryptography (wakelog[forget])")
+    payloads = yield from payloads_shown((event.id, event.payload) for event in found)
     return [
-        replace(event, payload=opened(event.payload.payload, keys, event.id, _log.warning))
-        if isinstance(event.payload, Veiled)
-        else event
-        for event in found
+        event if payload is event.payload else replace(event, payload=payload)
+        for event, payload in zip(found, payloads, strict=True)
     ]
+
+
+def payloads_shown(
+    payloads: Iterable[tuple[UUID, Any]],
+) -> "Generator[tuple[Statement, dict[str, Any]], Rows, list[Any]]":
+    """The same for payloads alone, each with the id of its event."""
+    given = list(payloads)
+    keys = yield from _keys_to_read(payload.payload for _, payload in given if isinstance(payload, Veiled))
+    return [
+        opened(payload.payload, keys, id_, _log.warning) if isinstance(payload, Veiled) else payload
+        for id_, payload in given
+    ]
+
+
+def answers_shown(
+    answers: Iterable[dict[str, Any]],
+) -> "Generator[tuple[Statement, dict[str, Any]], Rows, list[dict[str, Any]]]":
+    """The same for answers that were recorded, with their ids; `private` lists the places that are."""
+    given = list(answers)
+    keys = yield from _keys_to_read(answer["payload"] for answer in given)
+    return [
+        {
+            **answer,
+            "private": sorted(".".join(words) for words, _ in envelopes(answer["payload"])),
+            "payload": opened(answer["payload"], keys, UUID(answer["id"]), _log.warning),
+        }
+        for answer in given
+    ]
+
+
+def unveiled(value: Any) -> Any:
+    """A value that was read as it is stored."""
+    return value.payload if isinstance(value, Veiled) else value
+
+
+def _keys_to_read(
+    payloads: Iterable[Any],
+) -> "Generator[tuple[Statement, dict[str, Any]], Rows, dict[int, bytes | None]]":
+    """The keys that these payloads need, as far as this session may see them; None for one that was destroyed."""
+    wanted: set[int] = set()
+    for payload in payloads:
+        wanted |= keys_wanted(payload)
+    if not wanted:
+        return {}
+    if not can_open():
+        _log.warning("private values stay encrypted: install the package cryptography (wakelog[forget])")
+        return {}
+    rows = yield TO_READ, {"ids": jsonb.encode(sorted(wanted))}
+    return {
+        key_id: None if forgotten else bytes(key)
+        for key_id, key, forgotten in rows
+        if forgotten or key is not None
+    }
 
 
 def events_of(

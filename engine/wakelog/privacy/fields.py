@@ -35,13 +35,16 @@ def closed(payload: Any, private: str | Mapping[str, str], keys: Mapping[str, Ke
     if isinstance(private, str):
         return close(payload, *keys[private], event, "")
     for path, subject in private.items():
-        words = path.split(".")
-        parent: Any = payload
-        for word in words[:-1]:
-            parent = parent[_at(parent, word, path)]
-        at = _at(parent, words[-1], path)
-        parent[at] = close(parent[at], *keys[subject], event, _pointer(words))
+        parent, at = _place(payload, path)
+        parent[at] = close(parent[at], *keys[subject], event, _pointer(path.split(".")))
     return payload
+
+
+def expect_places(payload: Any, private: str | Mapping[str, str]) -> None:
+    """Raises `BadInput` for a private place that is not in a payload, which is what JSON gives."""
+    if not isinstance(private, str):
+        for path in private:
+            _place(payload, path)
 
 
 def check_places(private: Mapping[str, str]) -> None:
@@ -108,6 +111,15 @@ _MARK = f'"{MARK}"'.encode()
 def _pointer(words: tuple[str, ...] | list[str]) -> str:
     """A place in a payload as RFC 6901 writes it."""
     return "".join("/" + word.replace("~", "~0").replace("/", "~1") for word in words)
+
+
+def _place(payload: Any, path: str) -> tuple[Any, Any]:
+    """The object or list that holds a place, and the place in it."""
+    *words, last = path.split(".")
+    parent: Any = payload
+    for word in words:
+        parent = parent[_at(parent, word, path)]
+    return parent, _at(parent, last, path)
 
 
 def _at(parent: Any, word: str, path: str) -> Any:

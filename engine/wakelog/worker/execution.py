@@ -29,7 +29,7 @@ import logging
 import threading
 import time
 import traceback
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, LiteralString, TypeVar
 
 import psycopg
@@ -53,6 +53,8 @@ from wakelog.errors import (
     one_line,
     translate,
 )
+from wakelog.log.connections import converse
+from wakelog.log.private import answers_hidden
 from wakelog.postgres import jsonb
 from wakelog.postgres.jsonb import Unreadable
 from wakelog.worker.answers import answers, context_for
@@ -71,8 +73,9 @@ ACK_COMMIT: LiteralString = """
 """
 """One round trip, together with what forgets the handler's settings. Where the first statement fails, the server
 does not go on to the next."""
+PATIENTLY: LiteralString = "select set_config('lock_timeout', %s, true)"
 LOCK_PATIENCE = "30s"
-"""How long an acknowledgement waits for a stream that another open transaction appends to."""
+"""How long an acknowledgement waits for a stream that another open transaction appends to, or for a forgetting."""
 LONGEST_DELAY = 366 * 86400.0
 """Seconds; more is not meant."""
 RECONNECT = 0.5
@@ -335,15 +338,21 @@ class WorkBench:
         return connection is not None and connection.info.transaction_status != TransactionStatus.IDLE
 
     async def commit(self, done: list[Done]) -> None:
-        """Acknowledge and commit what the handler wrote, in one round trip."""
-        parameters = [
-            LOCK_PATIENCE, self.work.agent.name, self._execution.worker,
-            [delivery.position for delivery, _ in done], [delivery.attempt for delivery, _ in done],
-            jsonb.encode([event for _, events in done for event in events]),
-        ]  # fmt: skip
+        """Acknowledge and commit what the handler wrote, in one round trip, or three where keys are needed.
+
+        Raises SubjectForgotten.
+        """
         connection = self._connection
         assert connection is not None
         _expect_committable(connection)
+        events: Sequence[Mapping[str, Any]] = [event for _, its_events in done for event in its_events]
+        if any("private" in event for event in events):
+            events = await self._hide(connection, events)
+        parameters = [
+            LOCK_PATIENCE, self.work.agent.name, self._execution.worker,
+            [delivery.position for delivery, _ in done], [delivery.attempt for delivery, _ in done],
+            jsonb.encode(events),
+        ]  # fmt: skip
         statements = ACK_COMMIT + self._execution.connections.forget
         try:
             if isinstance(connection, AsyncConnection):
@@ -353,6 +362,20 @@ class WorkBench:
             self._forgotten = True
         except psycopg.Error as error:
             raise translate(error) or error from error
+
+    async def _hide(
+        self, connection: Any_Connection, events: Sequence[Mapping[str, Any]]
+    ) -> Sequence[Mapping[str, Any]]:
+        """Encrypt what is private, with keys that hold their subjects until the commit."""
+        if isinstance(connection, AsyncConnection):
+            await connection.execute(PATIENTLY, [LOCK_PATIENCE])
+            return await converse(connection, answers_hidden(events))
+
+        def in_thread() -> Sequence[Mapping[str, Any]]:
+            connection.execute(PATIENTLY, [LOCK_PATIENCE])
+            return converse(connection, answers_hidden(events))
+
+        return await asyncio.to_thread(in_thread)
 
     def unreachable(self, error: BaseException) -> bool:
         """Whether this attempt asked for a connection and there was none to be had, which is nobody's failure."""

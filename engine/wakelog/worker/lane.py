@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from typing import Any, LiteralString
+from collections.abc import Awaitable, Callable
+from typing import Any, LiteralString, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection
@@ -11,6 +12,8 @@ from wakelog.errors import WakelogError, one_line, translate
 from wakelog.worker.session import open_connection
 
 log = logging.getLogger("wakelog.worker")
+
+T = TypeVar("T")
 
 
 class Lane:
@@ -30,22 +33,40 @@ class Lane:
             WakelogError: the database refused, for one of our own reasons.
             psycopg.Error: it refused for another.
         """
+
+        async def ask(connection: AsyncConnection[Any]) -> list[tuple[Any, ...]]:
+            return await (await connection.execute(query, parameters)).fetchall()
+
+        return await self._say(ask)
+
+    async def _say(self, talk: Callable[[AsyncConnection[Any]], Awaitable[T]]) -> T:
         async with self._turn:
             pause = 0.1
             while True:
                 try:
-                    connection = await self._open()
-                    return await (await connection.execute(query, parameters)).fetchall()
+                    try:
+                        connection = await self._open()
+                    except WakelogError as error:  # no connection to be had
+                        log.warning("trying again: %s", error)
+                    else:
+                        return await talk(connection)
                 except psycopg.OperationalError as error:
                     if not worth_another_try(error, self._connection):
                         raise translate(error) or error from None
                     log.warning("trying again: %s", one_line(error))
                 except psycopg.Error as error:
                     raise translate(error) or error from None
-                except WakelogError as error:  # no connection to be had
-                    log.warning("trying again: %s", error)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 5.0)
+
+    async def transaction(self, talk: Callable[[AsyncConnection[Any]], Awaitable[T]]) -> T:
+        """Say several things in one transaction, and all of it again on a new connection as in `rows`. Raises as it."""
+
+        async def in_one(connection: AsyncConnection[Any]) -> T:
+            async with connection.transaction():
+                return await talk(connection)
+
+        return await self._say(in_one)
 
     async def close(self) -> None:
         if self._connection is not None:

@@ -11,19 +11,24 @@ are gone, those it had not are still there, and emitted events carry idempotency
 
 Three lanes, each a connection of its own, so that none waits for another: answers that append to a stream may
 have to wait for whoever has that stream's lock, a handler's own open transaction among them, and must not
-keep other answers, or that handler's next step, from being written. They wait a second at a time.
+keep other answers, or that handler's next step, from being written. They wait a second at a time. So do answers
+with something private in them, which wait for a forgetting: their transaction asks for the keys, and holds these
+subjects until it has ended.
 """
 
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
+from psycopg import AsyncConnection
 
 from wakelog.errors import LeaseLost, UnknownAgent, WakelogError
+from wakelog.log.connections import converse
+from wakelog.log.private import answers_hidden
 from wakelog.postgres import jsonb
 from wakelog.worker.delivery import Delivery, Held
 from wakelog.worker.lane import Lane
@@ -46,6 +51,8 @@ class Failure:
     final: bool = False
 
 
+_ACK: LiteralString = "select * from wakelog.ack_many(%s, %s, %s, %s, %s)"
+
 STREAM_PATIENCE = 1000
 """Milliseconds an answer waits for a stream before others get their turn."""
 
@@ -62,8 +69,10 @@ class Settling:
 
     def done(self, dones: list[Done]) -> None:
         """Acknowledge with the next batch, in one transaction."""
-        appends = any(event.get("stream") is not None for _, events in dones for event in events)
-        (self._streams if appends else self._answers).add(dones)
+        waits = any(
+            event.get("stream") is not None or "private" in event for _, events in dones for event in events
+        )
+        (self._streams if waits else self._answers).add(dones)
 
     def forget(self, deliveries: list[Delivery]) -> None:
         """They were finished elsewhere: in the handler's own transaction, or by another worker."""
@@ -80,13 +89,22 @@ class Settling:
 
     async def ack(self, lane: Lane, agent: str, dones: list[Done]) -> set[int]:
         """Acknowledge deliveries of one agent in one transaction; the positions that were still held."""
-        rows = await lane.rows(
-            "select * from wakelog.ack_many(%s, %s, %s, %s, %s)",
-            [
+        events = [event for _, its_events in dones for event in its_events]
+
+        def parameters(sent: Sequence[Mapping[str, Any]]) -> list[Any]:
+            return [
                 agent, self._worker, _array(d.position for d, _ in dones), _array(d.attempt for d, _ in dones),
-                jsonb.encode([event for _, events in dones for event in events]),
-            ],
-        )  # fmt: skip
+                jsonb.encode(sent),
+            ]  # fmt: skip
+
+        async def with_keys(connection: AsyncConnection[Any]) -> list[tuple[Any, ...]]:
+            sent = await converse(connection, answers_hidden(events))
+            return await (await connection.execute(_ACK, parameters(sent))).fetchall()
+
+        if any("private" in event for event in events):
+            rows = await lane.transaction(with_keys)
+        else:
+            rows = await lane.rows(_ACK, parameters(events))
         return {row[0] for row in rows}
 
     async def fail(self, agent: str, failures: list[Failure]) -> list[float | None]:

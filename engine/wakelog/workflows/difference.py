@@ -5,10 +5,14 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Literal, cast
 
+from wakelog.forgotten import FORGOTTEN
 from wakelog.postgres import jsonb
+from wakelog.privacy.envelope import is_envelope
 from wakelog.workflows.recorded import Recorded
 
-What = Literal["outcome", "error", "step", "event", "type", "source", "stream", "payload", "metadata"]
+What = Literal[
+    "outcome", "error", "step", "event", "type", "source", "stream", "private", "payload", "metadata"
+]
 
 LONGEST_ERROR = 2000
 """Characters of an error that are recorded (wakelog.add_failure)."""
@@ -21,7 +25,8 @@ class Difference:
     """One thing that would have been otherwise.
 
     `what`: "outcome" (completed or failed), "error", "step" (one that has no recording, by name), "event" (one more,
-    or one that is missing), or what is otherwise in an event: "type", "source", "stream", "payload", "metadata".
+    or one that is missing), or what is otherwise in an event: "type", "source", "stream", "private" (the places
+    of its payload that are), "payload", "metadata".
     `answer` is the type of the event meant, `path` the place in its payload or metadata. None stands for what is not
     there.
     """
@@ -77,6 +82,8 @@ def _of_answer(old: dict[str, Any], new: dict[str, Any], ignore: Sequence[str]) 
     for what in ("type", "source", "stream"):
         if old[what] != new[what]:
             yield Difference(what, old[what], new[what], old["type"])
+    if old["private"] != new["private"]:
+        yield Difference("private", old["private"], new["private"], old["type"])
     for what in ("payload", "metadata"):
         for path, was, would_be in by_path(old[what], new[what], ""):
             if not any(fnmatchcase(path, pattern) for pattern in ignore):
@@ -85,6 +92,8 @@ def _of_answer(old: dict[str, Any], new: dict[str, Any], ignore: Sequence[str]) 
 
 def by_path(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Where two JSON values differ: the place, as words joined by dots, what is there in one, and in the other."""
+    if (old is FORGOTTEN or is_envelope(old)) and new is not _ABSENT:
+        return  # what it was, nobody here can say
     was, now = _places(old), _places(new)
     if was is not None and now is not None and isinstance(old, dict) == isinstance(new, dict):
         for name in dict.fromkeys([*was, *now]):
@@ -110,6 +119,12 @@ def _as_stored(agent: str, answer: dict[str, Any]) -> dict[str, Any]:
         "type": answer["type"],
         "source": agent if answer.get("source") is None else answer["source"],
         "stream": answer.get("stream"),
+        "private": _private(answer.get("private")),
         "payload": jsonb.decode(jsonb.encode(answer["payload"])),
         "metadata": jsonb.decode(jsonb.encode(answer.get("metadata") or {})),
     }
+
+
+def _private(private: str | dict[str, str] | None) -> list[str]:
+    """The places of a payload that are, in the order in which they are recorded; "" is all of it."""
+    return [""] if isinstance(private, str) else sorted(private or {})

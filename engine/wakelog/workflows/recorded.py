@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from wakelog.log.connections import Rows, Statement, run
+from wakelog.log.connections import Rows, Statement, converse
 from wakelog.log.event import COLUMNS, Event
+from wakelog.log.private import answers_shown, shown, unveiled
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
     import psycopg
 
@@ -40,10 +41,22 @@ class Recorded:
 def recorded_work(
     connection: "psycopg.Connection[Any]", correlation_id: str, agents: "Sequence[str]"
 ) -> list[Recorded]:
-    """What these agents finished, or gave up after trying, of a workflow; in the order of the log."""
+    """What these agents finished, or gave up after trying, of a workflow; in the order of the log.
 
-    def finish(rows: Rows) -> list[Recorded]:
-        width = len(_OF_WORK)
-        return [Recorded(*row[:width], event=Event.from_row(row[width:])) for row in rows]
+    What is private in it is as this session may see it.
+    """
+    return converse(connection, _recorded(correlation_id, agents))
 
-    return run(connection, _RECORDED, {"correlation_id": correlation_id, "agents": list(agents)}, finish)
+
+def _recorded(
+    correlation_id: str, agents: "Sequence[str]"
+) -> "Generator[tuple[Statement, dict[str, Any]], Rows, list[Recorded]]":
+    width = len(_OF_WORK)
+    rows: Rows = yield _RECORDED, {"correlation_id": correlation_id, "agents": list(agents)}
+    events = yield from shown(Event.from_row(row[width:]) for row in rows)
+    found: list[Recorded] = []
+    for row, event in zip(rows, events, strict=True):
+        agent, attempts, failed, error, answers, steps = row[:width]
+        answers = yield from answers_shown(unveiled(answers))
+        found.append(Recorded(agent, attempts, failed, error, answers, unveiled(steps), event))
+    return found

@@ -1,13 +1,14 @@
 """What a workflow is at, or was at a position or a moment: its events, and how far each agent was with them."""
 
-from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Generator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, overload
 from uuid import UUID
 
 from wakelog.errors import BadInput, UnknownWorkflow
-from wakelog.log.connections import Rows, Statement, run
+from wakelog.log.connections import Rows, Statement, converse
+from wakelog.log.private import payloads_shown, unveiled
 
 if TYPE_CHECKING:
     from wakelog.log.connections import AsyncConnection, SyncConnection
@@ -114,6 +115,8 @@ def workflow_at(
 ) -> WorkflowState | Awaitable[WorkflowState]:
     """A workflow as it was when the log had reached a position, or at a moment; without either, as it is.
 
+    What is private in it is as this session may see it.
+
     Raises:
         UnknownWorkflow: there was no event of it.
         BadInput: both were given, the position is not in the log, or the time has no zone.
@@ -121,7 +124,8 @@ def workflow_at(
     if at is not None and at.tzinfo is None:
         raise BadInput(f"expected a time with a zone, found {at.isoformat()}")
 
-    def finish(rows: Rows) -> WorkflowState:
+    def asking() -> Generator[tuple[Statement, dict[str, Any]], Rows, WorkflowState]:
+        rows = yield _WORKFLOW_AT, parameters
         if not rows:
             when = (
                 f" at position {position}" if position is not None else f" at {at.isoformat()}" if at else ""
@@ -130,10 +134,13 @@ def workflow_at(
                 f'there is no event of the workflow "{correlation_id}"{when}',
                 hint="See: wakelog workflow list",
             )
-        return WorkflowState(correlation_id, position, at, _events(rows))
+        events = _events(rows)
+        payloads = yield from payloads_shown((event.id, event.payload) for event in events)
+        shown = (replace(event, payload=payload) for event, payload in zip(events, payloads, strict=True))
+        return WorkflowState(correlation_id, position, at, tuple(shown))
 
     parameters = {"correlation_id": correlation_id, "position": position, "at": at and at.isoformat()}
-    return run(connection, _WORKFLOW_AT, parameters, finish)
+    return converse(connection, asking())
 
 
 def _events(rows: Rows) -> tuple[WorkflowEvent, ...]:
@@ -142,5 +149,5 @@ def _events(rows: Rows) -> tuple[WorkflowEvent, ...]:
     for row in rows:
         _, work = of.setdefault(row[0], (row[:width], []))
         if row[width] is not None:
-            work.append(Work(*row[width:]))
+            work.append(Work(*map(unveiled, row[width:])))
     return tuple(WorkflowEvent(*event, work=tuple(work)) for event, work in of.values())
