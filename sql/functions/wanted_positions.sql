@@ -51,7 +51,8 @@ begin
         from unnest(v_types) as t (type_id)
         cross join lateral (
             select l.position from wakelog.log l
-            where l.type_id = t.type_id and l.position > p_after and l.position <= p_upto
+            where (l.type_id, l.position) > (t.type_id, p_after)
+              and (l.type_id, l.position) <= (t.type_id, p_upto)
               and (not v_confined or not exists (
                   select from wakelog.copies c where c.seq = l.seq and c.agents is not null and p_agent.name <> all (c.agents)))
               and (not v_filtered or (
