@@ -1,6 +1,9 @@
 -- Finish deliveries whose work is done, and append the events they answer with; returns the positions
 -- finished. One that the worker no longer holds is left out, and so are its events.
 --
+-- Rows are looked up one by one, by the whole key, and then taken by their place: given both at once, the planner may
+-- read all rows of an agent instead, when it takes them to be few.
+--
 -- p_events as for wakelog.emit. All in the caller's transaction: effects made in it happen exactly once.
 create or replace function wakelog.ack_many(
     p_agent text, p_worker bigint, p_positions bigint[], p_attempts integer[], p_events jsonb default '[]'
@@ -10,7 +13,6 @@ security definer
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set enable_bitmapscan = off
-set enable_mergejoin = off
 set jit = off
 set plan_cache_mode = force_generic_plan
 as $$
@@ -18,6 +20,7 @@ declare
     v_agent_id integer := wakelog.agent_id(p_agent);
     v_agent wakelog.agents;
     v_now timestamptz := wakelog.clock();
+    v_rows tid[];
     v_acked bigint[];
     v_keys text[];
 begin
@@ -29,14 +32,16 @@ begin
         order by d.position
         for update;
     end if;
+    v_rows := array(
+        select held.ctid
+        from unnest(p_positions, p_attempts) as p (position, attempt)
+        cross join lateral (
+            select d.ctid from wakelog.deliveries d
+            where d.agent_id = v_agent_id and d.position = p.position
+              and d.attempt = p.attempt and d.worker = p_worker and d.available_at > v_now
+            for update) held);
     with acked as (
-        delete from wakelog.deliveries d
-        using (
-            select v_agent_id as agent_id, p.position, p.attempt
-            from unnest(p_positions, p_attempts) as p (position, attempt) offset 0) p
-        where d.agent_id = p.agent_id and d.position = p.position
-          and d.attempt = p.attempt and d.worker = p_worker and d.available_at > v_now
-        returning d.*
+        delete from wakelog.deliveries d where d.ctid = any (v_rows) returning d.*
     ),
     kept as (
         insert into wakelog.history (

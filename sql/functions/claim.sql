@@ -4,9 +4,8 @@
 -- LOCKED, so workers never wait for each other. Fresh ones come from the agent's cursor, in log order,
 -- whose row is locked: one claim per agent at a time, each a few milliseconds.
 --
--- What is looked up in wakelog.deliveries, here and when work is finished, is looked up by agent and position, where the
--- planner is not told (offset 0) that the agent is always the same: of a table that is nearly empty and full of dead
--- rows, it would sooner read all that there is of that agent.
+-- Deliveries are looked up one by one, by the whole key (offset 0): of a table that is nearly empty and full of dead rows,
+-- the planner would sooner read all that there is of that agent.
 --
 -- Safe to lose in a crash, so a worker may commit it asynchronously: cursor and leases go back together,
 -- and the worker ids that fence them are never given out twice.
@@ -18,7 +17,6 @@ security definer
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set enable_bitmapscan = off
-set enable_mergejoin = off
 set jit = off
 set plan_cache_mode = force_generic_plan
 as $$
@@ -86,10 +84,9 @@ begin
            e.id, e.type, e.source, e.stream, e.version, e.payload, e.metadata,
            coalesce(e.correlation_id, e.id::text), e.causation_id, e.idempotency_key, e.schema_version,
            e.occurred_at, e.recorded_at
-    from (
-        select v_agent.id as agent_id, p.position, p.ordinal
-        from unnest(v_late || v_fresh) with ordinality as p (position, ordinal) offset 0) p
-    join wakelog.deliveries d on d.agent_id = p.agent_id and d.position = p.position
+    from unnest(v_late || v_fresh) with ordinality as p (position, ordinal)
+    cross join lateral (
+        select h.* from wakelog.deliveries h where h.agent_id = v_agent.id and h.position = p.position offset 0) d
     join wakelog.log l on l.position = p.position
     join wakelog.events e on e.seq = l.seq
     order by p.ordinal;

@@ -8,30 +8,28 @@ security definer
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set enable_bitmapscan = off
-set enable_mergejoin = off
 set jit = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
     v_now timestamptz := wakelog.clock();
+    v_rows tid[];
     v_count bigint;
 begin
     perform wakelog.check_worker(p_worker);
     update wakelog.worker_sessions w set seen_at = v_now where w.id = p_worker;
 
     -- A row that is locked is being finished, or taken over, at this moment.
-    with mine as (
-        select d.agent_id, d.position
-        from (
-            select a.id as agent_id, p.position
-            from unnest(p_agents, p_positions) as p (agent, position)
-            join wakelog.agents a on a.name = p.agent offset 0) p
-        join wakelog.deliveries d on d.agent_id = p.agent_id and d.position = p.position
-        where d.worker = p_worker and d.available_at > v_now
-        for update of d skip locked
-    )
+    v_rows := array(
+        select held.ctid
+        from unnest(p_agents, p_positions) as p (agent, position)
+        cross join lateral (select a.id from wakelog.agents a where a.name = p.agent offset 0) a
+        cross join lateral (
+            select d.ctid from wakelog.deliveries d
+            where d.agent_id = a.id and d.position = p.position and d.worker = p_worker and d.available_at > v_now
+            for update skip locked) held);
     update wakelog.deliveries d set available_at = greatest(d.available_at, v_now + p_lease)
-    from mine m where d.agent_id = m.agent_id and d.position = m.position;
+    where d.ctid = any (v_rows);
     get diagnostics v_count = row_count;
     return v_count;
 end

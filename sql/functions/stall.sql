@@ -18,12 +18,13 @@ declare
 begin
     select a.* into strict v_agent from wakelog.agents a where a.id = v_agent_id;
     for v_delivery in
-        select d.* from wakelog.deliveries d
-        join unnest(p_positions, p_attempts) as p (position, attempt)
-          on p.position = d.position and p.attempt = d.attempt
-        where d.agent_id = v_agent_id and d.worker = p_worker and d.available_at > v_now
-        order by d.position
-        for update of d
+        select held.*
+        from (select * from unnest(p_positions, p_attempts) as p (position, attempt) order by p.position) p
+        cross join lateral (
+            select d.* from wakelog.deliveries d
+            where d.agent_id = v_agent_id and d.position = p.position and d.attempt = p.attempt
+              and d.worker = p_worker and d.available_at > v_now
+            for update) held
     loop
         v_count := v_count + 1;
         v_delivery.stalled := v_delivery.stalled + 1;

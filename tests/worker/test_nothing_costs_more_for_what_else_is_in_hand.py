@@ -58,6 +58,20 @@ def test_nor_do_the_pages_looked_at(
     many = look(31)
     assert many <= 2 * few + 20, f"{few} pages beside {FEW} others, {many} beside {MANY}"
 
+    # The planner is told that there is next to nothing, as it is once much has been worked off; and then there is much.
+    more: LiteralString = """
+        insert into wakelog.deliveries (agent_id, position, worker, attempt, available_at, claimed_at, first_claimed_at)
+        select d.agent_id, n, d.worker, 1, 'infinity', d.claimed_at, d.claimed_at
+        from generate_series(%s, %s) n cross join (select * from wakelog.deliveries limit 1) d"""
+    connection.execute(more, [10_000, 60_000])
+    connection.execute("delete from wakelog.deliveries where position < 60000")
+    connection.execute("vacuum analyze wakelog.deliveries")
+    connection.execute(more, [100_000, 130_000])
+    connection.execute("discard plans")
+    look(100_000)
+    many = look(100_010)
+    assert many <= 2 * few + 20, f"{few} pages beside {FEW} others, {many} beside {MANY}"
+
 
 @pytest.mark.every_postgres
 def test_nor_a_claim_of_hundreds(connection: psycopg.Connection[Any], worker: int) -> None:
