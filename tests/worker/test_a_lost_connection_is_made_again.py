@@ -1,6 +1,7 @@
 import random
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -131,3 +132,31 @@ def test_a_handler_that_gets_no_connection_is_not_to_blame(
     finally:
         connection.execute("drop owned by few_connections")
         connection.execute("drop role few_connections")
+
+
+FULL = """
+@app.agent("full", on="push", start="beginning", max_attempts=1)
+async def full(event, ctx):
+    if (folder / "slow").exists():
+        await asyncio.sleep(0.2)
+"""
+
+
+def test_its_loss_is_noticed_while_there_is_enough_to_do(
+    connection: Connection[Any], start_workers: Callable[..., Any], tmp_path: Path
+) -> None:
+    workers = start_workers(FULL, slots=1)
+    produce(connection, 4000)
+    until(lambda: one(connection, "select count(*) from wakelog.history") > 1000)
+    (tmp_path / "slow").touch()
+    until(lambda: one(connection, "select count(*) from wakelog.deliveries where worker is not null") > 50)
+    worker = one(connection, "select worker from wakelog.workers")
+    connection.execute(
+        """select pg_terminate_backend(l.pid) from pg_locks l
+           where l.locktype = 'advisory' and l.classid = wakelog.lock_space('worker')::bigint::oid
+             and l.objid = %s::bigint::oid""",
+        [worker],
+    )
+    until(lambda: "starting anew" in workers.said(), within=6)
+    (tmp_path / "slow").unlink()
+    until(lambda: one(connection, "select count(*) from wakelog.history") == 4000)

@@ -37,6 +37,27 @@ def test_ten_a_second_over_eight_processes_is_never_more(
     assert one(connection, "select sum(attempts) from wakelog.history") == 45
 
 
+BUSY = """
+@app.agent("paced", on="work", start="beginning", rate="20/s")
+async def paced(event, ctx): ...
+
+@app.agent("busy", on="push", start="beginning")
+async def busy(event, ctx):
+    await asyncio.sleep(0.001)
+"""
+
+
+def test_it_is_reached_beside_an_agent_that_has_more_to_do_than_there_are_slots(
+    connection: Connection[Any], start_workers: Callable[..., Any]
+) -> None:
+    connection.execute("insert into wakelog.events (type) select 'push' from generate_series(1, 40000)")
+    append(connection, *["work"] * 200)
+    start_workers(BUSY, slots=5)
+    done = """select count(*) from wakelog.history h join wakelog.agents a on a.id = h.agent_id where a.name = %s"""
+    until(lambda: one(connection, done, "paced") >= 50, within=40)
+    assert one(connection, done, "busy") < 40000
+
+
 def test_a_window_is_counted_over_all_workers(connection: Connection[Any]) -> None:
     register(connection, "paced", "work", rate={"count": 3, "window": 60})
     append(connection, *["work"] * 10)

@@ -38,8 +38,9 @@ from wakelog.projections.runner import Projector
 from wakelog.worker.batches import BatchClaims, grouped
 from wakelog.worker.claims import Claims
 from wakelog.worker.connections import HandlerConnections
-from wakelog.worker.delivery import Delivery, Held, Work
+from wakelog.worker.delivery import Delivery, Held
 from wakelog.worker.execution import Execution
+from wakelog.worker.queue import WorkQueue
 from wakelog.worker.session import Session
 from wakelog.worker.settling import Settling
 from wakelog.worker.watchdog import Watchdog, end_process
@@ -161,11 +162,13 @@ class Shift:
         self.watchdog = Watchdog(worker.url, session.worker, self.held, lease=worker.lease, die=self._die)
         self.claims = Claims(session, self.held)
         self.batch_claims = BatchClaims(worker.slots, self.held)
-        self.queue: asyncio.Queue[Work] = asyncio.Queue()
+        self.queue = WorkQueue()
         self.seconds_each = 1.0
         self.asleep = False
         self.resting: dict[str, float] = {}
         """Agents whose claims fail, and until when they are left alone, on the monotonic clock."""
+        self.ending = False
+        """Whether the slots are to begin nothing more."""
         self.passed_over: list[str] = []
         """Agents that may have work and had no share of the last look. They come first in the next."""
 
@@ -176,7 +179,8 @@ class Shift:
         settler = asyncio.create_task(self.settling.run())
         looking = asyncio.create_task(self._look_and_sleep())
         stopped = asyncio.create_task(self.worker.stopping.wait())
-        tasks: list[asyncio.Task[Any]] = [*slots, settler, looking]
+        lost = asyncio.create_task(self._until_lost())
+        tasks: list[asyncio.Task[Any]] = [*slots, settler, looking, lost]
         try:
             done, _ = await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -186,10 +190,12 @@ class Shift:
         except (psycopg.OperationalError, WakelogError):
             raise  # what it had is no longer this worker's
         except Exception:
+            self.ending = True
             await _end(slots)
             await self._give_back(self.held.all())
             raise
         finally:
+            self.ending = True
             self.watchdog.stop()
             self.claims.forget()
             await _end([*tasks, stopped])
@@ -197,6 +203,11 @@ class Shift:
             await self.connections.close()
             self.execution.threads.shutdown(wait=False, cancel_futures=True)
             await self.session.close()
+
+    async def _until_lost(self) -> None:
+        """Until the watchdog is told that this worker was taken off the list, which raises."""
+        await self.watchdog.lost.wait()
+        raise UnknownWorker("this worker was found dead, and others have what it held")
 
     async def _look_no_more(self, looking: "asyncio.Task[Any]") -> None:
         """Let a claim that is under way come back, so that what it brings can be given back."""
@@ -222,6 +233,7 @@ class Shift:
         if room <= 0:
             self.held.eased.clear()
             await self._wait(self.held.eased, POLL)
+            await self.session.still_there()
             return names
         self.held.made_room = False
         if await self._look(names, room) or self.worker.stopping.is_set():
@@ -269,7 +281,7 @@ class Shift:
             share = min(room, max(least, -(-room // left)))
             if agent.rate is not None:
                 # What is claimed must start at once. Finishing something stirs the sleeper (Held.drop).
-                share = min(share, self.worker.slots - self.queue.qsize() - self.held.slots_taken)
+                share = min(share, self._places_at_once())
                 if share <= 0:
                     continue
             if share <= 0:
@@ -346,6 +358,12 @@ class Shift:
         quick = agent.rate is None and calls * self.seconds_each <= self.worker.slots * AHEAD
         return self._limit(agent, share, besides) if quick else 0
 
+    def _places_at_once(self) -> int:
+        """How many deliveries may be claimed that have to begin at once: they go ahead of what waits in the queue."""
+        free = self.worker.slots - self.held.slots_taken - self.queue.ahead
+        soon = self.seconds_each / self.worker.slots < PROMPTLY / 4
+        return max(free, 1 - self.queue.ahead if soon else 0)
+
     def _room(self) -> int:
         """How much more to claim: what the slots can do in a short time, so that others get their share."""
         ahead = int(self.worker.slots * AHEAD / max(self.seconds_each, 1e-6))
@@ -354,14 +372,20 @@ class Shift:
         return room if room >= wanted // 2 or self.queue.empty() else 0
 
     async def _slot(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
         let_others_at = 0.0
-        while True:
+        while not self.ending:
+            while task.cancelling():
+                task.uncancel()  # the watchdog's, which the last handler did not mind
             if time.monotonic() > let_others_at and not self.queue.empty():
                 await asyncio.sleep(0)
                 let_others_at = time.monotonic() + IN_A_ROW
             work = await self.queue.get()
             claimed_at = work.deliveries[0].claimed_at  # all of it in one claim
-            if time.monotonic() >= max(claimed_at + self.worker.lease, self.watchdog.held_until):
+            if self.watchdog.lost.is_set() or time.monotonic() >= max(
+                claimed_at + self.worker.lease, self.watchdog.held_until
+            ):
                 self.held.drop(work.deliveries)  # the leases ran out while this process could not run
                 continue
             started = time.monotonic()
@@ -389,6 +413,7 @@ class Shift:
             self.held.eased.clear()
             await self._wait(self.held.eased, min(1.0, deadline - time.monotonic()))
         unfinished = self.held.running()
+        self.ending = True
         await _end(slots)
         await self._give_back([delivery for work in unfinished for delivery in work.deliveries])
         with contextlib.suppress(TimeoutError):
@@ -402,8 +427,10 @@ class Shift:
                 await self.settling.release(deliveries)
 
     async def _wait(self, event: asyncio.Event, timeout: float) -> None:
+        # Not wait_for, which may swallow being cancelled at the moment in which the event comes.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(event.wait(), max(timeout, 0.001))
+            async with asyncio.timeout(max(timeout, 0.001)):
+                await event.wait()
 
     def _die(self, why: str) -> None:
         log.error("this process is ended: %s", why)
@@ -415,9 +442,18 @@ def _none(besides: int) -> int:
 
 
 async def _end(tasks: "list[asyncio.Task[Any]]") -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    """Cancel them, and again those whose handlers do not mind, for so long as a process has to stop."""
+    waiting = {task for task in tasks if not task.done()}
+    until = time.monotonic() + LAST_WORDS
+    patience = LAST_WORDS / 2  # for what a handler does to clean up
+    while waiting and time.monotonic() < until:
+        for task in waiting:
+            task.cancel()
+        _, waiting = await asyncio.wait(waiting, timeout=patience)
+        patience = 1.0
+    if waiting:
+        log.error("%d handlers do not end when they are cancelled, and are left behind", len(waiting))
+    await asyncio.gather(*(task for task in tasks if task.done()), return_exceptions=True)
 
 
 def main(arguments: list[str]) -> int:

@@ -73,6 +73,7 @@ class Session:
         self.lease = lease
         self.listening = listening
         """Whether the bell can be heard; behind a pooler it cannot, and the worker polls."""
+        self._there_at = 0.0
         self._rung_for: list[str] = []
         self._rung = False
 
@@ -143,6 +144,15 @@ class Session:
             for delivery, event in zip(veiled, events, strict=True):
                 delivery.event = event
         return deliveries
+
+    async def still_there(self) -> None:
+        """Ask, once a second at most, whether the connection is; with it goes the lock that says this worker lives.
+
+        Raises psycopg.OperationalError where it is not.
+        """
+        if time.monotonic() > self._there_at + 1.0:
+            self._there_at = time.monotonic()
+            await self.connection.execute("select")
 
     async def ready_agents(self, names: list[str]) -> list[str]:
         """Those of the agents for which a claim may find something."""

@@ -23,7 +23,7 @@ from typing import Any
 import psycopg
 from psycopg import Connection
 
-from wakelog.errors import WakelogError, one_line
+from wakelog.errors import UnknownWorker, WakelogError, one_line
 from wakelog.postgres.connect import connect
 from wakelog.worker.delivery import Held, Work
 from wakelog.worker.execution import TimeLimitExceeded, raise_in_thread
@@ -60,6 +60,8 @@ class Watchdog(threading.Thread):
         self._loop_thread = threading.get_ident()
         self._stopped = threading.Event()
         self._connection: Connection[Any] | None = None
+        self.lost = asyncio.Event()
+        """Set when the database has told that this worker was found dead, and its work given to others."""
         self.held_until = time.monotonic() + lease
         """Until when the leases of what was held at the last heartbeat run, on the monotonic clock."""
 
@@ -104,6 +106,8 @@ class Watchdog(threading.Thread):
             )
         except (psycopg.Error, WakelogError) as error:
             log.warning("no heartbeat: %s", one_line(error))
+            if isinstance(error, psycopg.Error) and error.sqlstate == UnknownWorker.sqlstate:
+                self._loop.call_soon_threadsafe(self.lost.set)
             return False
         self.held_until = sent_at + self._lease
         return True
