@@ -1,6 +1,7 @@
 -- Declare what holds for the types that begin with these words: which there are (null for any), and whether an agent
 -- must want each event. Holds for inserts that begin after it has been committed; with neither, nothing holds any more.
--- The types of a family that code has closed (close_family) are forgotten only so; null for any leaves them as they are.
+-- The types of a family that code has closed (close_family) are forgotten only so; others come to them, and null for any
+-- leaves them as they are.
 create or replace function wakelog.declare_family(p_family text, p_types text[], p_must_match boolean default false)
 returns void
 language plpgsql
@@ -21,10 +22,13 @@ begin
     end if;
     insert into wakelog.families as f (family, types, must_match) values (p_family, p_types, p_must_match)
     on conflict (family) do update set
-        types = case when excluded.types is null and f.versions is not null then f.types else excluded.types end,
+        types = case when f.versions is null then excluded.types
+                     when excluded.types is null then f.types
+                     else array(select t.type from unnest(f.types || excluded.types) as t (type) group by 1 order by 1) end,
         must_match = excluded.must_match
     where f.must_match <> excluded.must_match
-       or (f.types is distinct from excluded.types and (excluded.types is not null or f.versions is null));
+       or case when f.versions is null then f.types is distinct from excluded.types
+               else not coalesce(f.types @> excluded.types, excluded.types is null) end;
     perform setval('wakelog.guarded', 1);
 end
 $$;

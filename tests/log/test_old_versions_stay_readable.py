@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict, Field, computed_field
+from pydantic import BaseModel, ConfigDict, Field, RootModel, computed_field
 
 from wakelog import (
     FORGOTTEN,
@@ -137,6 +137,50 @@ def test_a_model_that_could_not_be_read_again_is_not_appended(observer: psycopg.
             append(observer, value)
         assert refused.value.values["path"] == path
     assert observer.execute("select count(*) from wakelog.events").fetchone() == (0,)
+
+
+class Wide(BaseModel):
+    name: str
+
+
+class Wider(Wide):
+    more: int = 0
+
+
+class Hidden(BaseModel):
+    total: int = Field(default=1, exclude=True)
+
+
+class Renamed(BaseModel):
+    total: int = Field(default=0, serialization_alias="sum")
+
+
+class Holds(BaseModel):
+    wide: Wide
+
+
+@pytest.mark.parametrize(
+    "value", [Hidden(total=7), Renamed(total=5), Holds(wide=Wider(name="a", more=1)), RootModel[int | None](None)],
+    ids=["a field left out", "another name and a default", "a subclass in a field", "nothing at all"],
+)  # fmt: skip
+def test_a_model_that_would_be_read_as_another_is_not_appended(
+    observer: psycopg.Connection[Any], value: BaseModel
+) -> None:
+    event_model("a.thing")(type(value))
+    with pytest.raises(DoesNotFit, match=r"would be read as another one|cannot be read again"):
+        append(observer, value)
+    assert observer.execute("select count(*) from wakelog.events").fetchone() == (0,)
+
+
+def test_what_a_model_keeps_for_itself_does_not_count(observer: psycopg.Connection[Any]) -> None:
+    class Counted(BaseModel):
+        n: int
+        _seen: int = 0
+
+    event_model("counted")(Counted)
+    counted = Counted(n=1)
+    counted._seen = 5
+    assert append(observer, counted).data.n == 1
 
 
 def test_what_was_forgotten_fits_a_model_that_expects_it() -> None:

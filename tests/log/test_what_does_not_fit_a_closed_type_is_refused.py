@@ -196,6 +196,14 @@ def test_what_is_known_stays_known_while_older_programs_still_start(
     assert observer.execute(KNOWN, ["roll"]).fetchone() is None
 
 
+def test_a_list_of_an_older_program_takes_nothing_away(observer: psycopg.Connection[Any]) -> None:
+    observer.execute(CLOSE, ["roll", '{"roll.a": [1, 2], "roll.b": [1]}', True])
+    observer.execute("select wakelog.declare_family('roll', array['roll.a', 'roll.old'])")
+    assert (observer.execute(KNOWN, ["roll"]).fetchone() or ())[:2] == (
+        ["roll.a", "roll.b", "roll.old"], {"roll.a": [1, 2], "roll.b": [1]},
+    )  # fmt: skip
+
+
 def test_code_takes_a_list_of_types_over(observer: psycopg.Connection[Any]) -> None:
     observer.execute("select wakelog.declare_family('taken', array['taken.x'], true)")
     observer.execute(CLOSE, ["taken", '{"taken.a": [1]}', True])

@@ -20,15 +20,15 @@ def test_rows_are_added_removed_and_changed(connection: Connection) -> None:
         connection.execute(f"create schema {schema}")  # type: ignore[arg-type]
         connection.execute(f"create table {schema}.t (a int, b text, c int, primary key (b, a))")  # type: ignore[arg-type]
         connection.execute(f"insert into {schema}.t values {rows}")  # type: ignore[arg-type]
-        connection.execute(f"create table {schema}.heap (n int)")  # type: ignore[arg-type]
+        connection.execute(f"create table {schema}.heap (n int, doc json)")  # type: ignore[arg-type]
     connection.execute("insert into earlier.heap values (1), (1), (2), (null)")
     connection.execute("insert into now.heap values (1), (2), (2), (null)")
     found = [
         (one.table, one.was, one.now, one.columns) for one in changes_between(connection, "earlier", "now")
     ]
     assert found == [
-        ("heap", {"n": 1}, None, []),
-        ("heap", None, {"n": 2}, []),
+        ("heap", {"n": 1, "doc": None}, None, []),
+        ("heap", None, {"n": 2, "doc": None}, []),
         ("t", {"a": 1, "b": "a", "c": 1}, None, []),
         ("t", {"a": 2, "b": "b", "c": None}, {"a": 2, "b": "b", "c": 5}, ["c"]),
         ("t", None, {"a": 4, "b": "d", "c": 4}, []),

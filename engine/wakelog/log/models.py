@@ -209,13 +209,20 @@ def as_event(value: BaseModel) -> dict[str, Any]:
         )
     payload = stored(value)
     try:
-        fit(known, payload)
+        again = fit(known, {} if payload is None else payload)
     except ValidationError as error:
         raise DoesNotFit(
             f"this {_name(value.__class__)} cannot be read again from its JSON: {problems(error)}",
             hint="Mend the value, or have the model read the names and values that it writes.",
             **first(error),
         ) from None
+    if _said(again) != _said(value):
+        raise DoesNotFit(
+            f"this {_name(value.__class__)} would be read as another one: expected {value!r:.200}, found "
+            f"{again!r:.200}",
+            hint="Mend the model: what it leaves out, or writes under another name than it reads, is lost.",
+            path="payload", expected=value, found=again,
+        )  # fmt: skip
     return {"type": known.type, "schema_version": known.version, "payload": payload}
 
 
@@ -265,6 +272,11 @@ def first(error: ValidationError) -> dict[str, Any]:
         "expected": problem["msg"],
         "found": None if problem["type"] == "missing" else problem["input"],
     }
+
+
+def _said(value: BaseModel) -> list[Any]:
+    """What there is of it to be stored: no private attributes, and nothing it has computed."""
+    return [*(getattr(value, name) for name in value.__class__.model_fields), value.model_extra]
 
 
 def _name(model: type[BaseModel]) -> str:

@@ -51,7 +51,7 @@ def _key(connection: Connection[Any], schema: str, table: str) -> list[str]:
            from pg_index i
            cross join lateral unnest(i.indkey) with ordinality as k (attnum, ordinal)
            join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
-           where i.indisprimary and i.indrelid = (
+           where i.indisprimary and k.ordinal <= i.indnkeyatts and i.indrelid = (
                select c.oid from pg_class c join pg_namespace n on n.oid = c.relnamespace
                where n.nspname = %s and c.relname = %s)""",
         [schema, table],
@@ -64,10 +64,11 @@ def _query(table: str, before: str, after: str, key: list[str]) -> sql.Composed:
     names = {"before": sql.Identifier(before, table), "after": sql.Identifier(after, table)}
     if not key:
         return sql.SQL(
-            """select to_jsonb(r.*), null::jsonb from (
-                   select * from {before} except all select * from {after}) r
+            """select r.r, null::jsonb from (
+                   select to_jsonb(x.*) r from {before} x except all select to_jsonb(x.*) from {after} x) r
                union all
-               select null, to_jsonb(r.*) from (select * from {after} except all select * from {before}) r"""
+               select null, r.r from (
+                   select to_jsonb(x.*) r from {after} x except all select to_jsonb(x.*) from {before} x) r"""
         ).format(**names)
     columns = [sql.Identifier(name) for name in key]
     return sql.SQL(

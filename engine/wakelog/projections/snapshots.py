@@ -15,7 +15,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, LiteralString
+from typing import Any, LiteralString, cast
 
 import psycopg
 from pydantic import BaseModel
@@ -156,10 +156,25 @@ def _text(definition: ProjectionDefinition, state: Any) -> str:
         else jsonb.encode(state)
     )
     again = state_from(definition, text)
-    if again != state:
+    if not _same(again, state):
         raise BadInput(
             f'projection "{definition.name}": expected a state that is the same once it was JSON, found '
             f"{state!r:.200}, which becomes {again!r:.200}",
             hint="Use dicts with text as keys, lists, text, numbers, or a pydantic model, which initial= makes.",
         )
     return text
+
+
+def _same(again: Any, state: Any) -> bool:
+    """Whether they are equal, and of the same types all the way down: a Counter equals a dict, and does otherwise."""
+    if type(again) is not type(state):
+        return False
+    if isinstance(state, dict):
+        ours, theirs = cast("dict[Any, Any]", state), cast("dict[Any, Any]", again)
+        return ours.keys() == theirs.keys() and all(_same(theirs[name], ours[name]) for name in ours)
+    if isinstance(state, list):
+        here, there = cast("list[Any]", state), cast("list[Any]", again)
+        return len(here) == len(there) and all(map(_same, there, here))
+    if isinstance(state, BaseModel):
+        return _same(dict(again), dict(state))
+    return again == state
