@@ -1,4 +1,4 @@
-"""A handler may catch what ends it, and return, fail, or clean up for long: its worker stops and goes on all the same."""
+"""A handler may catch what ends it, and return, fail, or clean up for long: its worker stops and goes on as ever."""
 
 import signal
 from collections.abc import Callable
