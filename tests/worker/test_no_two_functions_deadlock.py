@@ -149,8 +149,10 @@ class Caller(threading.Thread):
         )
 
     def retry_dead(self) -> None:
+        # Several in one transaction are taken in one order by everybody, as the command does.
         self.connection.execute(
-            "select wakelog.retry_dead(agent, position) from wakelog.dead_letters limit 3"
+            """select wakelog.retry_dead(d.agent, d.position)
+               from (select agent, position from wakelog.dead_letters order by agent, position limit 3) d"""
         )
 
     def discard_dead(self) -> None:
