@@ -54,6 +54,27 @@ def test_a_row_was_tampered_with(
     assert wakelog("projection", "verify", "totals").code == 0
 
 
+def test_whatever_its_columns_are_called(
+    wakelog: Wakelog, connection: psycopg.Connection, database: str
+) -> None:
+    app = Application("test")
+    app.projection(
+        "named", tables="create table named (t int primary key, r int, n int)",
+        sql="insert into named select position, 1, 1 from new_events",
+    )  # fmt: skip
+    folds.count(connection, range(3))
+    with LogUnderTest(database) as log:
+        log.run_until_idle(app)
+    assert wakelog("projection", "verify", "named").code == 0
+    assert (
+        wakelog("projection", "show", "named", "--position", "3", "--json").json["tables"]["named"][2]["t"]
+        == 3
+    )
+    connection.execute("update named.named set n = 2 where t = 2")
+    ended = wakelog("projection", "verify", "named", "--json")
+    assert (ended.code, ended.json["difference"]["serving"]) == (1, "(2,1,2)")
+
+
 def test_while_others_append(wakelog: Wakelog, log: LogUnderTest, database: str) -> None:
     with Producers(database):
         for _ in range(3):

@@ -14,7 +14,7 @@ def tables_of(connection: Connection[Any], schema: str) -> dict[str, list[dict[s
     for table in tables_in(connection, schema):
         with connection.cursor(row_factory=dict_row) as cursor:
             cursor.execute(
-                sql.SQL('select t.* from {} t order by t::text collate "C"').format(
+                sql.SQL('select t.* from {} t order by (t.*)::text collate "C"').format(
                     sql.Identifier(schema, table)
                 )
             )

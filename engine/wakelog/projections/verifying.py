@@ -110,7 +110,9 @@ def _rows(connection: Connection[Any], schema: str, table: str) -> ServerCursor[
     cursor = connection.cursor(f"{schema}.{table}"[:63], row_factory=scalar_row)
     cursor.itersize = _AT_A_TIME
     return cursor.execute(
-        sql.SQL('select t::text from {} t order by t::text collate "C"').format(sql.Identifier(schema, table))
+        sql.SQL('select (t.*)::text from {} t order by (t.*)::text collate "C"').format(
+            sql.Identifier(schema, table)
+        )
     )
 
 
