@@ -34,6 +34,15 @@ def yes_option(command: Command) -> Command:
     return click.option("--yes", is_flag=True, help="Do it without asking.")(command)
 
 
+def fold_app_option(command: Command) -> Command:
+    """The application that declares a projection."""
+    return click.option(
+        "--app",
+        metavar="MODULE:APP|FILE.py",
+        help="The application that declares it; needed where its fold is in Python.",
+    )(command)
+
+
 def worker_options(command: Command) -> Command:
     """What a group of workers is to be like."""
     for option in (

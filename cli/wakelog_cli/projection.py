@@ -10,7 +10,7 @@ from wakelog_cli.changes import changes, document, say_changes
 from wakelog_cli.database import connected, find_url, rows, sequence_if_allowed, value
 from wakelog_cli.failures import ExitCode, Failure
 from wakelog_cli.moments import Place, Start, clock_time
-from wakelog_cli.options import Command, be_sure, database_option, json_option, yes_option
+from wakelog_cli.options import Command, be_sure, database_option, fold_app_option, json_option, yes_option
 from wakelog_cli.output import counted, say, say_json, shortened, table, to_json
 from wakelog_cli.places import position_of
 from wakelog_cli.rebuilding import as_it_was, compare, definition_of, finish_rebuild
@@ -18,14 +18,6 @@ from wakelog_cli.why import why
 
 if TYPE_CHECKING:
     from psycopg import Connection
-
-
-def _app_option(command: Command) -> Command:
-    return click.option(
-        "--app",
-        metavar="MODULE:APP|FILE.py",
-        help="The application that declares it; needed where its fold is in Python.",
-    )(command)
 
 
 def _processes_option(command: Command) -> Command:
@@ -88,7 +80,7 @@ def list_(database: str | None, as_json: bool) -> None:
     help="What changed between two moments: times, positions, how long ago, now.",
 )  # fmt: skip
 @click.option("--into", metavar="SCHEMA", help="With --position or --at: leave its tables in a new schema.")
-@_app_option
+@fold_app_option
 @database_option
 @json_option
 def show(
@@ -130,7 +122,7 @@ def show(
 
 @projection.command()
 @click.argument("name")
-@_app_option
+@fold_app_option
 @_processes_option
 @database_option
 @json_option
@@ -181,7 +173,7 @@ def rebuild(name: str, app: str | None, processes: int, database: str | None, as
 
 @projection.command()
 @click.argument("name")
-@_app_option
+@fold_app_option
 @_processes_option
 @database_option
 @json_option

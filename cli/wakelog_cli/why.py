@@ -8,7 +8,7 @@ from rich_click import command
 from wakelog_cli.database import connected, find_url, sequence_if_allowed
 from wakelog_cli.failures import ExitCode, Failure
 from wakelog_cli.moments import Place, Start, clock_time
-from wakelog_cli.options import database_option, json_option
+from wakelog_cli.options import database_option, fold_app_option, json_option
 from wakelog_cli.output import counted, say, say_json, shortened, to_json
 from wakelog_cli.places import position_of
 from wakelog_cli.progress import Progress
@@ -24,11 +24,7 @@ if TYPE_CHECKING:
 @click.argument("key", nargs=-1, required=True, metavar="COLUMN=VALUE...")
 @click.option("--position", type=click.IntRange(min=0), help="As it was at this position of the log.")
 @click.option("--at", type=Place(), metavar="TIME", help="As it was then: a time, or how long ago (2h).")
-@click.option(
-    "--app",
-    metavar="MODULE:APP|FILE.py",
-    help="The application that declares it; needed where its fold is in Python.",
-)
+@fold_app_option
 @database_option
 @json_option
 def why(
