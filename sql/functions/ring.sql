@@ -4,12 +4,16 @@
 -- Call it in a transaction of its own, after sequencing has committed: a worker that fell asleep too late to
 -- be seen here looks once more by itself, and finds what was sequenced before. It is committed without waiting
 -- for the disk: a ring lost in a crash costs a second.
+--
+-- What becomes due while this runs may have come too late to be rung for. So its time is returned, although it is
+-- past by then: postponed is what was so when this began.
 create or replace function wakelog.ring() returns timestamptz
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+    v_began constant timestamptz := wakelog.clock();
     v_worker record;
 begin
     perform set_config('synchronous_commit', 'off', true);
@@ -43,6 +47,6 @@ begin
                           case when octet_length(v_worker.agents) < 7500 then v_worker.agents else '' end);
     end loop;
     return (select min(d.available_at) from wakelog.deliveries d
-            where d.worker is null and d.available_at > wakelog.clock() and d.available_at < 'infinity');
+            where d.worker is null and d.available_at > v_began and d.available_at < 'infinity');
 end
 $$;

@@ -104,6 +104,41 @@ def test_a_retry_is_in_time_though_the_worker_that_failed_is_dead(
     assert timedelta(seconds=1.2) <= wait <= timedelta(seconds=1.2 + TOLERANCE)
 
 
+MISSED = """
+    create function missed(tries integer) returns integer language plpgsql as $$
+    declare
+        missed integer := 0;
+        due timestamptz;
+    begin
+        for n in 1 .. tries loop
+            update wakelog.worker_sessions set asleep = true;
+            update wakelog.deliveries set available_at = wakelog.clock() + make_interval(secs => n * 1e-6);
+            due := wakelog.ring();
+            if due is null and exists (select from wakelog.worker_sessions where asleep) then
+                missed := missed + 1;
+            end if;
+        end loop;
+        return missed;
+    end $$
+"""
+
+
+def test_a_retry_that_becomes_due_while_a_ring_looks_is_rung_for_or_told(
+    connection: psycopg.Connection,
+) -> None:
+    """Due in up to 0.6 ms, about as long as a ring takes: either the sleeper is rung, or the ring returns when."""
+    options = Jsonb({"types": ["work"], "start": "beginning"})
+    connection.execute("select wakelog.register_agent('agent', %s)", [options])
+    connection.execute("select wakelog.append('work')")
+    connection.execute("select wakelog.sequence()")
+    worker = one(connection, "select wakelog.start_worker('sleeper', '{agent}')")
+    assert one(connection, "select attempt from wakelog.claim('agent', %s)", worker) == 1
+    connection.execute("select wakelog.release('agent', %s, '{1}', '{1}', '1 hour')", [worker])
+    connection.execute("select wakelog.fall_asleep(%s, 1)", [worker])
+    connection.execute(MISSED)
+    assert one(connection, "select missed(600)") == 0
+
+
 TOO_SLOW = {
     "async, its query takes too long": (
         "async def agent(event, ctx):\n"
