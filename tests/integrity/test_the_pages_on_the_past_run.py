@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-import pytest
 
 from wakelog import FORGOTTEN, append, read
 from wakelog.log.read import sequence
