@@ -2,9 +2,10 @@
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import psycopg
 import pytest
@@ -14,10 +15,11 @@ from tests.integrity import tampering
 from tests.worker.waiting import one, until
 
 from wakelog.errors import WakelogError
+from wakelog.hands import Hands
 from wakelog.integrity import stretches
 from wakelog.integrity.seal import Seal, seals
 from wakelog.integrity.stretches import verify_over
-from wakelog.integrity.verification import Verification
+from wakelog.integrity.verification import Finding, Verification
 
 __all__ = ["processes"]
 
@@ -168,3 +170,67 @@ def test_what_a_process_could_not_do_is_an_error(log: Connection) -> None:
     with pytest.raises(WakelogError, match="no connection"):
         list(verify_over(verification, "postgresql://nobody@127.0.0.1:1/nothing", 2))
     assert (verification.events, verification.finding) == (0, None)
+
+
+class TheSecondIsFaster:
+    """Hands of which the second has told everything of its stretch before the first has told anything."""
+
+    def __init__(self, *_: object) -> None:
+        self.hands: list[Any] = []
+
+    def start(self) -> None:
+        self.hands.append(Mock())
+
+    def heard(self) -> Iterator[tuple[Any, dict[str, Any]]]:
+        first, second = self.hands
+        yield first, {"ready": True}
+        yield second, {"ready": True}
+        yield second, {"events": 20, "upto": 50}
+        yield second, {"done": True, "seals": 4, "upto": 50, "newest": None, "finding": a_finding_at(51)}
+        yield first, {"events": 15, "upto": 15}
+        yield first, {"events": 2, "upto": 17}
+        yield first, {"done": True, "seals": 3, "upto": 17, "newest": None, "finding": a_finding_at(18)}
+
+    def end(self, hand: object) -> None:
+        pass
+
+    def __enter__(self) -> "TheSecondIsFaster":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def a_finding_at(position: int) -> dict[str, Any]:
+    return Finding("changed", "it was", position).document()
+
+
+def test_whatever_is_told_first(log: Connection, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stretches, "Hands", TheSecondIsFaster)
+    monkeypatch.setattr(stretches, "FOR_EACH", 1)
+    seen = by_several(log, database)
+    assert seen.finding is not None
+    assert (seen.finding.position, seen.position, seen.events, seen.seals) == (18, 17, 17, 3)
+
+    # Interrupted when only the second has come to its end, nothing is known of what comes first.
+    seen = Verification(log)
+    running = verify_over(seen, database, 2)
+    assert [next(running), next(running)] == [20, 15]
+    running.close()
+    assert (seen.finding, seen.position, seen.events, seen.seals) == (None, 15, 15, 0)
+
+
+def test_all_that_a_process_tells_at_once_is_heard(tmp_path: Path) -> None:
+    (tmp_path / "telling_much.py").write_text(
+        "import os, sys\n"
+        "os.write(int(sys.argv[2]), b''.join(b'{\"n\": %d}\\n' % n for n in range(500)) + b'{\"half\"')\n"
+    )
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    heard: list[dict[str, Any]] = []
+    with Hands("telling_much", None, {"PYTHONPATH": path}) as hands:
+        hands.start()
+        for hand, told in hands.heard():
+            heard.append(told)
+            if not told:
+                hands.end(hand)
+    assert heard == [*({"n": n} for n in range(500)), {}]
