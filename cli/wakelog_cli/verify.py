@@ -1,12 +1,13 @@
 """`wakelog verify`: is the past what it was?"""
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich_click import command
 
-from wakelog_cli.database import connected
+from wakelog_cli.database import connected, find_url
 from wakelog_cli.failures import ExitCode
 from wakelog_cli.options import database_option, json_option
 from wakelog_cli.output import counted, say, say_json
@@ -29,9 +30,18 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Seals that were exported earlier: whoever made the whole chain anew is found by them.",
 )
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Verify with so many at once.",
+)
 @database_option
 @json_option
-def verify(first: int, last: int | None, against: Path | None, database: str | None, as_json: bool) -> None:
+def verify(
+    first: int, last: int | None, against: Path | None, processes: int, database: str | None, as_json: bool
+) -> None:
     """Compute again what the seals say of the log, and name the first event that was changed, removed or inserted.
 
     Exits with 1 where something is not as it was sealed. After Ctrl-C it says how far it came.
@@ -41,17 +51,23 @@ def verify(first: int, last: int | None, against: Path | None, database: str | N
         wakelog verify
 
         wakelog verify --against seal.json --json
+
+        wakelog verify --processes 4
     """
     from wakelog.integrity.seal import exported
+    from wakelog.integrity.stretches import verify_over
     from wakelog.integrity.verification import Verification
 
     known = [] if against is None else exported(against.read_text())
-    with connected(database) as connection:
+    url = find_url(database)
+    with connected(url) as connection:
         verification = Verification(connection, first=first, last=last, against=known)
+        running = verification.run() if processes == 1 else verify_over(verification, url, processes, known)
         with Progress("verified", "events", verification.size) as progress:
             try:
-                for events in verification.run():
-                    progress.advance(events, events)
+                with closing(running):
+                    for events in running:
+                        progress.advance(events, events)
             except KeyboardInterrupt:
                 _say_how_far(verification)
                 raise

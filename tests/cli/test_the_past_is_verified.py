@@ -58,6 +58,16 @@ def test_a_changed_event(wakelog: Wakelog, sealed: Connection) -> None:
     assert wakelog("verify", "--from", "3").code == 0
 
 
+def test_over_several_processes(wakelog: Wakelog, sealed: Connection) -> None:
+    ended = wakelog("verify", "--processes", "2")
+    assert ended.code == 0
+    assert "3 events in 1 seal as sealed, up to position 3" in ended.out
+    change(sealed, 2)
+    ended = wakelog("verify", "--processes", "2", "--json")
+    assert (ended.code, ended.json["ok"], ended.json["to"]) == (1, False, 1)
+    assert (ended.json["finding"]["kind"], ended.json["finding"]["position"]) == ("changed", 2)
+
+
 def test_an_empty_log(wakelog: Wakelog) -> None:
     assert "0 events in 0 seals" in wakelog("verify").out
     assert wakelog("seal", "export").code == 1

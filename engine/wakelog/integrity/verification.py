@@ -123,9 +123,28 @@ class Verification:
 
     def run(self) -> Generator[int]:
         """Verify, and yield how many events were, again and again, until the end or the first finding."""
-        number, previous = self._beginning()
-        while self.finding is None and number <= self._last_number and self.position < self.last:
+        yield from self.go_on()
+        self.conclude()
+
+    def numbers(self) -> range:
+        """The numbers of the seals that there may be to verify."""
+        before = self._before(self.first)
+        return range(before[0].number + 1 if before else 1, self._last_number + 1)
+
+    def go_on(self, numbers: range | None = None) -> Generator[int]:
+        """Verify the seals of these numbers, or all, with what they cover of what was asked for; yields as `run`.
+
+        The last one before them is taken to be as it was sealed. So all is verified where all that there are were, in
+        pieces, and the finding of the first piece that has one is the first of all.
+        """
+        numbers = self.numbers() if numbers is None else numbers
+        previous = self._upto(numbers.start - 1)
+        if previous is not None:
+            self.position = max(self.position, previous.to_position)
+        number = numbers.start
+        while self.finding is None and number < numbers.stop and self.position < self.last:
             page = seals(self._connection, number=number, limit=SEALS_AT_ONCE, leaves=True)
+            page = [seal for seal in page if seal.number < numbers.stop]
             if not page:
                 break
             whole: list[Seal] = []
@@ -139,17 +158,23 @@ class Verification:
                 whole.append(seal)
                 previous = seal
             yield from self._events_of(whole)
-            if self.finding is None:
-                self.finding = broken
-                self.seals += len(whole)
-                self.newest = previous
+            verified = [seal for seal in whole if min(seal.to_position, self.last) <= self.position]
+            self.seals += len(verified)
+            self.newest = verified[-1] if verified else self.newest
+            self.finding = self.finding or broken
             number = page[-1].number + 1
+
+    def conclude(self) -> None:
+        """After all that was asked for: what the seals that were taken home say, and what lies beside the log."""
         self.finding = self.finding or self._taken_home() or self._elsewhere()
 
-    def _beginning(self) -> tuple[int, Seal | None]:
-        """The number of the first seal to look at, and the one before it."""
-        before = self._before(self.first)
-        return (before[0].number + 1, before[0]) if before else (1, None)
+    def _upto(self, number: int) -> Seal | None:
+        """The last seal there is up to a number."""
+        with self._connection.cursor(row_factory=tuple_row) as cursor:
+            row = cursor.execute(
+                "select max(s.number) from wakelog.seals s where s.number <= %s", [number]
+            ).fetchone()
+        return None if row is None or row[0] is None else seals(self._connection, number=row[0], limit=1)[0]
 
     def _before(self, position: int) -> list[Seal]:
         """The last seal that ends before a position, if there is one."""

@@ -15,6 +15,7 @@ import orjson
 
 from wakelog.agents.load import load_app
 from wakelog.errors import WakelogError
+from wakelog.hands import telling
 from wakelog.workflows.bench import LiveSteps
 from wakelog.workflows.rehearsal import Rehearsal
 
@@ -38,14 +39,7 @@ async def serve(url: str, told: dict[str, Any], tell: Callable[[Any], None]) -> 
 
 
 def main() -> None:
-    told = orjson.loads(sys.argv[1])
-    with os.fdopen(int(sys.argv[2]), "wb", buffering=0) as out:
-
-        def tell(what: Any) -> None:
-            line = memoryview(orjson.dumps(what, option=orjson.OPT_NON_STR_KEYS) + b"\n")
-            while line:
-                line = line[out.write(line) :]
-
+    with telling() as (told, tell):
         try:
             asyncio.run(serve(os.environ.pop(DATABASE), told, tell))
         except WakelogError as refused:
