@@ -11,8 +11,10 @@ declare
     v_acked bigint[] := array(
         select wakelog.ack_many(p_agent, p_worker, p_positions, p_attempts, p_events));
 begin
-    perform wakelog.lease_lost(p_agent, p.position, p_worker, p.attempt)
-    from unnest(p_positions, p_attempts) as p (position, attempt)
-    where p.position <> all (v_acked);
+    if cardinality(v_acked) < cardinality(p_positions) then
+        perform wakelog.lease_lost(p_agent, p.position, p_worker, p.attempt)
+        from unnest(p_positions, p_attempts) as p (position, attempt)
+        where p.position <> all (v_acked);
+    end if;
 end
 $$;

@@ -26,8 +26,11 @@ declare
     v_now timestamptz := wakelog.clock();
     v_swept_at timestamptz;
     v_room bigint := p_limit;
-    v_late bigint[];
-    v_fresh bigint[];
+    v_late bigint[] := '{}'::bigint[];
+    v_fresh bigint[] := '{}'::bigint[];
+    v_attempts integer[];
+    v_stalled integer[];
+    v_leases timestamptz[];
 begin
     select a.* into v_agent from wakelog.agents a where a.name = p_agent;
     if not found then
@@ -79,16 +82,29 @@ begin
         perform wakelog.keep_pace(v_agent, v_now, cardinality(v_late || v_fresh));
     end if;
 
+    -- What was handed out for the first time needs no look: it is in its first attempt, and nobody else has it.
+    if v_late <> '{}' then
+        select array_agg(d.attempt order by p.ordinal), array_agg(d.stalled order by p.ordinal),
+               array_agg(d.available_at order by p.ordinal)
+        into v_attempts, v_stalled, v_leases
+        from unnest(v_late) with ordinality as p (position, ordinal)
+        cross join lateral (
+            select h.* from wakelog.deliveries h where h.agent_id = v_agent.id and h.position = p.position offset 0) d;
+    end if;
+
     return query
-    select d.position, d.attempt, d.stalled, d.available_at, v_agent.timeout, l.sequenced_at,
+    select d.position, d.attempt, d.stalled, d.lease_until, v_agent.timeout, l.sequenced_at,
            e.id, e.type, e.source, e.stream, e.version, e.payload, e.metadata,
            coalesce(e.correlation_id, e.id::text), e.causation_id, e.idempotency_key, e.schema_version,
            e.occurred_at, e.recorded_at
-    from unnest(v_late || v_fresh) with ordinality as p (position, ordinal)
-    cross join lateral (
-        select h.* from wakelog.deliveries h where h.agent_id = v_agent.id and h.position = p.position offset 0) d
-    join wakelog.log l on l.position = p.position
+    from unnest(
+             v_late || v_fresh,
+             v_attempts || array_fill(1, array[cardinality(v_fresh)]),
+             v_stalled || array_fill(0, array[cardinality(v_fresh)]),
+             v_leases || array_fill(v_now + p_lease, array[cardinality(v_fresh)])
+         ) with ordinality as d (position, attempt, stalled, lease_until, ordinal)
+    join wakelog.log l on l.position = d.position
     join wakelog.events e on e.seq = l.seq
-    order by p.ordinal;
+    order by d.ordinal;
 end
 $$;

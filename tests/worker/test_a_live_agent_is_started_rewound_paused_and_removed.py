@@ -1,3 +1,4 @@
+import threading
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -69,6 +70,36 @@ def test_a_rewind_delivers_anew_but_not_what_is_in_flight(connection: Connection
     assert kept == [(4,)], "the steps of what is in flight stay, those of what is delivered anew go"
     ack(connection, "work", worker, [deliveries[3], deliveries[5]])
     assert claim(connection, "work", worker) == []
+
+
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+def test_a_dead_letter_that_is_retried_during_a_rewind_is_handed_out_once(
+    connection: Connection[Any], database: str, end: str
+) -> None:
+    """The claim waits for the retry, and either way nothing is refused, lost or doubled."""
+    register(connection, "work", "push")
+    append(connection, *["push"] * 3)
+    sequence(connection)
+    worker = start_worker(connection, "work", locked=False)
+    first, dead, last = claim(connection, "work", worker)
+    ack(connection, "work", worker, [first, last])
+    fail(connection, "work", worker, dead, final=True)
+    claimed: list[int] = []
+
+    def claim_all() -> None:
+        with psycopg.connect(database, autocommit=True) as other:
+            claimed.extend(positions(claim(other, "work", worker)))
+
+    with psycopg.connect(database) as retrying:
+        retrying.execute("select wakelog.retry_dead('work', 2)")
+        connection.execute("select wakelog.rewind_agent('work', 1)")
+        claiming = threading.Thread(target=claim_all)
+        claiming.start()
+        until(lambda: one(connection, "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"))
+        retrying.commit() if end == "commit" else retrying.rollback()
+    claiming.join(20)
+    claimed += positions(claim(connection, "work", worker))
+    assert sorted(claimed) == [1, 2, 3]
 
 
 def test_a_rewind_may_keep_the_steps(connection: Connection[Any]) -> None:

@@ -6,7 +6,7 @@ import psycopg
 from tests.worker.conftest import StartWorkers
 from tests.worker.waiting import one, until
 
-from wakelog.worker.process import UNWRITTEN
+from wakelog.worker.shift import UNWRITTEN
 
 Connection = psycopg.Connection[Any]
 

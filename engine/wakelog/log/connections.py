@@ -13,11 +13,9 @@ from typing import TYPE_CHECKING, Any, LiteralString, TypeGuard, TypeVar
 
 import psycopg
 from psycopg.rows import tuple_row
-from psycopg.types.json import set_json_loads
 
 from wakelog import errors
-from wakelog.postgres import jsonb
-from wakelog.privacy.fields import Veiled, looks_veiled
+from wakelog.privacy.loading import read_json_veiled
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -55,7 +53,7 @@ def run(
     """
     if isinstance(connection, psycopg.Connection):
         with translated(), connection.cursor(row_factory=tuple_row) as cursor:
-            set_json_loads(_loads, cursor)
+            read_json_veiled(cursor)
             return finish(cursor.execute(statement.text, parameters, prepare=statement.prepare).fetchall())
     if isinstance(connection, psycopg.AsyncConnection):
         return _run_async(connection, statement, parameters, finish)
@@ -115,12 +113,6 @@ def _as_they_are(rows: Rows) -> Rows:
     return rows
 
 
-def _loads(text: str | bytes) -> Any:
-    """The value of JSON, `Veiled` where something in it may be encrypted, `Unreadable` where Python cannot read it."""
-    value = jsonb.decode_or_tell(text)
-    return Veiled(value) if looks_veiled(text) else value
-
-
 async def _run_async(
     connection: psycopg.AsyncConnection[Any],
     statement: Statement,
@@ -129,7 +121,7 @@ async def _run_async(
 ) -> T:
     with translated():
         async with connection.cursor(row_factory=tuple_row) as cursor:
-            set_json_loads(_loads, cursor)
+            read_json_veiled(cursor)
             await cursor.execute(statement.text, parameters, prepare=statement.prepare)
             return finish(await cursor.fetchall())
 

@@ -100,9 +100,9 @@ def opened(payload: Any, keys: Mapping[int, bytes | None], event: UUID, told: Ca
     return payload
 
 
-def looks_veiled(text: str | bytes) -> bool:
+def looks_veiled(text: bytes) -> bool:
     """Whether something in this JSON may be an envelope."""
-    return _MARK in (text if isinstance(text, bytes) else text.encode())
+    return _MARK in text
 
 
 _MARK = f'"{MARK}"'.encode()

@@ -27,8 +27,9 @@ from wakelog.agents.app import Wakelog
 from wakelog.postgres.connect import connect_async, safe_url
 from wakelog.projections.runner import catch_up
 from wakelog.worker.delivery import Held, Work
-from wakelog.worker.process import Shift, Worker
+from wakelog.worker.process import Worker
 from wakelog.worker.session import Session
+from wakelog.worker.shift import Shift
 from wakelog.worker.watchdog import LOOP_GRACE, Watchdog
 
 log = logging.getLogger("wakelog.testing")

@@ -19,7 +19,8 @@ def context_for(work: Work, bench: Bench) -> Context | BatchContext:
     """What the handler gets as its second argument."""
     agent = work.agent
     if agent.batch is None:
-        return Context(work.deliveries[0].event, agent.name, work.attempt, agent.is_async, bench)
+        delivery = work.deliveries[0]
+        return Context(delivery.event, agent.name, delivery.attempt, agent.is_async, bench)
     events = [delivery.event for delivery in work.deliveries]
     return BatchContext(events, agent.name, work.attempt, agent.is_async, bench)
 

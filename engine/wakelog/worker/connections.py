@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
+from functools import cached_property
 from typing import Any, LiteralString
 
 import psycopg
-from psycopg import AsyncConnection, AsyncTransaction, Connection, Transaction, pq
+from psycopg import AsyncClientCursor, AsyncConnection, AsyncTransaction, Connection, Transaction, pq
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
@@ -15,9 +16,6 @@ from psycopg.types.json import set_json_loads
 from wakelog.errors import DatabaseUnreachable
 from wakelog.postgres import jsonb
 from wakelog.postgres.connect import GIVE_UP_ON_US, may_be_cut_off, safe_url, session_defaults
-
-Any_Connection = AsyncConnection[Any] | Connection[Any]
-
 
 FORGET: LiteralString = """
     reset session authorization;
@@ -31,6 +29,11 @@ FORGET: LiteralString = """
 
 class AsyncHandlerConnection(AsyncConnection[Any]):
     """Whose ``transaction()`` is a savepoint always: the outermost transaction is the worker's to commit."""
+
+    @cached_property
+    def workers_own(self) -> AsyncClientCursor[Any]:
+        """What the worker commits with, several statements in one round trip."""
+        return AsyncClientCursor(self)
 
     @asynccontextmanager
     async def transaction(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -55,6 +58,9 @@ class HandlerConnection(Connection[Any]):
             yield transaction
 
 
+Any_Connection = AsyncHandlerConnection | HandlerConnection
+
+
 class HandlerConnections:
     """Idle connections, async and sync. At most one per running handler is ever open.
 
@@ -71,10 +77,10 @@ class HandlerConnections:
         self._pooled = pooled
         self.forget: LiteralString = FORGET
         """What makes a connection ready for the next handler."""
-        self._idle_async: list[AsyncConnection[Any]] = []
-        self._idle_sync: list[Connection[Any]] = []
+        self._idle_async: list[AsyncHandlerConnection] = []
+        self._idle_sync: list[HandlerConnection] = []
 
-    def take_async(self) -> AsyncConnection[Any]:
+    def take_async(self) -> AsyncHandlerConnection:
         """A connection for an async handler."""
         while self._idle_async:
             connection = self._idle_async.pop()
@@ -85,7 +91,7 @@ class HandlerConnections:
         self._prepare(connection)
         return connection
 
-    def take_sync(self) -> Connection[Any]:
+    def take_sync(self) -> HandlerConnection:
         """A connection for a sync handler."""
         while self._idle_sync:
             connection = self._idle_sync.pop()
@@ -100,17 +106,17 @@ class HandlerConnections:
 
         ``forgotten`` says that this has been done, with the commit.
         """
-        if isinstance(connection, AsyncConnection):
+        if isinstance(connection, AsyncHandlerConnection):
             if not forgotten:
                 await self._forget_async(connection)
-            idle = self._idle_async
+            if not connection.closed:
+                self._idle_async.append(connection)
         else:
             if not forgotten:
                 await asyncio.to_thread(self._forget_sync, connection)
-            idle = self._idle_sync
+            if not connection.closed:
+                self._idle_sync.append(connection)
         connection.row_factory = tuple_row
-        if not connection.closed:
-            idle.append(connection)  # pyright: ignore[reportArgumentType]
 
     async def close(self) -> None:
         """Close those that are idle."""

@@ -33,7 +33,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, LiteralString, TypeVar
 
 import psycopg
-from psycopg import AsyncClientCursor, AsyncConnection, ClientCursor, Connection
+from psycopg import ClientCursor, Connection
 from psycopg.pq import TransactionStatus
 
 from wakelog.agents.batch import BatchContext
@@ -58,24 +58,20 @@ from wakelog.log.private import answers_hidden
 from wakelog.postgres import jsonb
 from wakelog.postgres.jsonb import Unreadable
 from wakelog.worker.answers import answers, context_for
-from wakelog.worker.connections import Any_Connection, HandlerConnections
+from wakelog.worker.connections import Any_Connection, AsyncHandlerConnection, HandlerConnections
 from wakelog.worker.delivery import Delivery, Work
-from wakelog.worker.settling import Done, Failure, Settling
+from wakelog.worker.settling import Done, Failure, Settling, array
 from wakelog.worker.time_limit import within
 
 log = logging.getLogger("wakelog.worker")
 
 T = TypeVar("T")
 
-ACK_COMMIT: LiteralString = """
-    select set_config('lock_timeout', %s, true), wakelog.ack_all(%s, %s, %s, %s, %s);
-    commit;
-"""
+PATIENTLY: LiteralString = "select set_config('lock_timeout', '30s', true)"
+"""How long an acknowledgement waits for a stream that another open transaction appends to, or for a forgetting."""
+ACK_COMMIT: LiteralString = f"{PATIENTLY}, wakelog.ack_all(%s, %s, %s, %s, %s); commit;"
 """One round trip, together with what forgets the handler's settings. Where the first statement fails, the server
 does not go on to the next."""
-PATIENTLY: LiteralString = "select set_config('lock_timeout', %s, true)"
-LOCK_PATIENCE = "30s"
-"""How long an acknowledgement waits for a stream that another open transaction appends to, or for a forgetting."""
 LONGEST_DELAY = 366 * 86400.0
 """Seconds; more is not meant."""
 RECONNECT = 0.5
@@ -109,11 +105,10 @@ class Execution:
         self.retries: list[float] = []
         """When failures recorded here are due again, on the monotonic clock."""
 
-    async def run(self, work: Work) -> None:
-        """Run the handler once and bring every delivery to its end."""
+    async def run(self, work: Work, task: asyncio.Task[Any]) -> None:
+        """Run the handler once and bring every delivery to its end; ``task`` is the one this is awaited in."""
         bench = WorkBench(self, work)
-        work.task = task = asyncio.current_task()
-        assert task is not None
+        work.task = task
         try:
             try:
                 await self._set_unreadable_aside(work)
@@ -349,14 +344,14 @@ class WorkBench:
         if any("private" in event for event in events):
             events = await self._hide(connection, events)
         parameters = [
-            LOCK_PATIENCE, self.work.agent.name, self._execution.worker,
-            [delivery.position for delivery, _ in done], [delivery.attempt for delivery, _ in done],
+            self.work.agent.name, self._execution.worker,
+            array(delivery.position for delivery, _ in done), array(delivery.attempt for delivery, _ in done),
             jsonb.encode(events),
         ]  # fmt: skip
         statements = ACK_COMMIT + self._execution.connections.forget
         try:
-            if isinstance(connection, AsyncConnection):
-                await AsyncClientCursor(connection).execute(statements, parameters)
+            if isinstance(connection, AsyncHandlerConnection):
+                await connection.workers_own.execute(statements, parameters)
             else:
                 await asyncio.to_thread(ClientCursor(connection).execute, statements, parameters)
             self._forgotten = True
@@ -367,12 +362,12 @@ class WorkBench:
         self, connection: Any_Connection, events: Sequence[Mapping[str, Any]]
     ) -> Sequence[Mapping[str, Any]]:
         """Encrypt what is private, with keys that hold their subjects until the commit."""
-        if isinstance(connection, AsyncConnection):
-            await connection.execute(PATIENTLY, [LOCK_PATIENCE])
+        if isinstance(connection, AsyncHandlerConnection):
+            await connection.execute(PATIENTLY)
             return await converse(connection, answers_hidden(events))
 
         def in_thread() -> Sequence[Mapping[str, Any]]:
-            connection.execute(PATIENTLY, [LOCK_PATIENCE])
+            connection.execute(PATIENTLY)
             return converse(connection, answers_hidden(events))
 
         return await asyncio.to_thread(in_thread)

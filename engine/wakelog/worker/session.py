@@ -31,15 +31,15 @@ from wakelog.log.connections import converse
 from wakelog.log.private import is_veiled, shown
 from wakelog.postgres import jsonb
 from wakelog.postgres.connect import connect_async
-from wakelog.privacy.fields import Veiled, looks_veiled
+from wakelog.privacy.loading import read_json_veiled
 from wakelog.worker.delivery import Delivery
 
 _CLAIM: LiteralString = """
-    select c.attempt, c.stalled, c.position, c.id, c.type, c.source, c.stream, c.version, c.payload, c.metadata,
-           c.correlation_id, c.causation_id, c.idempotency_key, c.schema_version, c.occurred_at, c.recorded_at
+    select c.attempt, c.stalled, c.position, c.id, c.type, c.source, c.stream, c.version, c.payload,
+           nullif(c.metadata, '{}'), c.correlation_id, c.causation_id, c.idempotency_key, c.schema_version,
+           c.occurred_at, c.recorded_at
     from wakelog.claim(%s, %s, %s, make_interval(secs => %s)) c
 """
-_EMPTY = b"{}"
 
 
 async def open_connection(url: str, *, autocommit: bool = True, pooled: bool = False) -> AsyncConnection[Any]:
@@ -124,7 +124,7 @@ class Session:
         """Claim up to ``limit`` deliveries of one agent; they are here when this returns, and not read yet."""
         asked_at = time.monotonic()
         cursor = self.connection.cursor(binary=True)
-        set_json_loads(_decode_or_veil, cursor)
+        read_json_veiled(cursor)
         try:
             await cursor.execute(
                 _CLAIM,
@@ -229,13 +229,6 @@ class Session:
     def _hear(self, names: str) -> None:
         self._rung = True
         self._rung_for.extend(names.split())
-
-
-def _decode_or_veil(text: str | bytes) -> Any:
-    if text == _EMPTY:
-        return {}  # as most metadata is
-    value = jsonb.decode_or_tell(text)
-    return Veiled(value) if looks_veiled(text) else value
 
 
 async def _register(connection: AsyncConnection[Any], agent: AgentDefinition) -> None:

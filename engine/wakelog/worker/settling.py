@@ -93,7 +93,7 @@ class Settling:
 
         def parameters(sent: Sequence[Mapping[str, Any]]) -> list[Any]:
             return [
-                agent, self._worker, _array(d.position for d, _ in dones), _array(d.attempt for d, _ in dones),
+                agent, self._worker, array(d.position for d, _ in dones), array(d.attempt for d, _ in dones),
                 jsonb.encode(sent),
             ]  # fmt: skip
 
@@ -260,6 +260,6 @@ def _storable(text: str | None) -> str | None:
     return text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
 
 
-def _array(numbers: Iterable[int]) -> str:
+def array(numbers: Iterable[int]) -> str:
     """Numbers as PostgreSQL writes an array; several times as quick as to have psycopg adapt each."""
     return "{" + ",".join(map(str, numbers)) + "}"

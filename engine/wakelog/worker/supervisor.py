@@ -28,7 +28,7 @@ from wakelog.postgres.connect import connect
 from wakelog.postgres.listen import probe_listen
 from wakelog.postgres.schema import require_current
 from wakelog.worker.doorkeeper import Doorkeeper
-from wakelog.worker.process import REPLACE
+from wakelog.worker.watchdog import REPLACE
 
 log = logging.getLogger("wakelog.supervisor")
 

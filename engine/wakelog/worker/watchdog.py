@@ -36,6 +36,8 @@ LOOP_GRACE = 0.5
 """Seconds the event loop has to cancel an overdue handler itself."""
 PATIENCE = 5.0
 """Seconds after that in which a handler must have ended, or its process is."""
+REPLACE = 75
+"""Exit code of a process that wants to be replaced."""
 
 
 class Watchdog(threading.Thread):

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
-from psycopg import AsyncConnection, Connection, pq
+from psycopg import Connection, pq
 
 from wakelog.errors import BadInput, WakelogError
 from wakelog.postgres import jsonb
@@ -63,10 +63,10 @@ class RehearsalConnections(HandlerConnections):
     asynchronous = AsyncRehearsalConnection
     synchronous = RehearsalConnection
 
-    def take_async(self) -> AsyncConnection[Any]:
+    def take_async(self) -> AsyncHandlerConnection:
         return _began(super().take_async())
 
-    def take_sync(self) -> Connection[Any]:
+    def take_sync(self) -> HandlerConnection:
         return _began(super().take_sync())
 
 
