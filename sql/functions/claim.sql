@@ -23,7 +23,7 @@ as $$
 declare
     v_agent wakelog.agents;
     v_cursor wakelog.cursors;
-    v_now timestamptz := wakelog.clock();
+    v_now timestamptz;
     v_swept_at timestamptz;
     v_room bigint := p_limit;
     v_late bigint[] := '{}'::bigint[];
@@ -41,6 +41,7 @@ begin
     if v_cursor.agent_id is null or v_agent.paused_at is not null then
         return;
     end if;
+    v_now := wakelog.clock();  -- after the wait: what is due by now is due, and what is paced begins now
     v_swept_at := wakelog.notice_lapsed(v_agent.id, v_cursor.swept_at, v_now);
     -- Remembered with each move of the cursor, and where it does not move, once a second.
     if v_swept_at > v_cursor.swept_at + interval '1 second' then

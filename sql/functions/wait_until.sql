@@ -18,7 +18,7 @@ declare
     v_reached bigint;
 begin
     if v_target is null then
-        v_seqs := array(select wakelog.without_position());
+        v_seqs := array(select wakelog.without_position(null));
         v_target := wakelog.head();
     end if;
     loop

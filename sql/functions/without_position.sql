@@ -1,4 +1,4 @@
--- The seqs of events that are committed and have no position yet, p_limit at most. Normally none for longer than
+-- The seqs of events that are committed and have no position yet, p_limit at most (null: all). Normally none for longer than
 -- the doorkeeper takes.
 create or replace function wakelog.without_position(p_limit integer default 10000) returns setof bigint
 language sql stable

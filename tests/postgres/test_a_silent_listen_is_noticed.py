@@ -4,6 +4,7 @@ import asyncio
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -33,6 +34,18 @@ def test_dropped_notifications_are_noticed(database: str) -> None:
         probe = probe_listen(url, patience=0.2)
     assert (probe.works, probe.pooled) == (False, False)
     assert "expected a notification within 0.2 s" in probe.detail
+
+
+def test_a_slow_server_is_not_taken_for_a_silent_one(database: str) -> None:
+    """For a whole life of workers it would be."""
+
+    def passes(message: bytes) -> bool:
+        if message == b"A":
+            time.sleep(0.5)
+        return True
+
+    with proxy(database, passes) as url:
+        assert probe_listen(url, patience=0.1).works
 
 
 def test_a_shared_session_is_noticed(database: str) -> None:

@@ -1,18 +1,21 @@
 """`wait_until` returns when readers of a projection see what was committed before, or says that it takes too long."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 from tests.projections import folds
 from tests.worker.conftest import StartWorkers
-from tests.worker.waiting import one
+from tests.worker.waiting import one, until
 
 from wakelog import ProjectionBehind, UnknownProjection, Wakelog, append, fold, wait_until
 from wakelog.testing import LogUnderTest
 
 APP = f"app.projection('totals', sql={folds.SQL!r}, tables={folds.SQL_TABLES!r})"
 COUNTED = {"key": "k", "n": 1}
+WAITS = "select exists (select from pg_stat_activity where pid = %s and wait_event = 'PgSleep')"
 
 
 def test_within_milliseconds(connection: psycopg.Connection, start_workers: StartWorkers) -> None:
@@ -39,6 +42,25 @@ def test_in_sql_and_asyncio(
 
     asyncio.run(write_and_read())
     assert one(connection, "select events from totals.totals") == 2
+
+
+def test_the_last_of_many_that_had_no_position_is_waited_for(
+    connection: psycopg.Connection, database: str
+) -> None:
+    app = Wakelog("test")
+    app.projection("totals", sql=folds.SQL, tables=folds.SQL_TABLES)
+    with LogUnderTest(database) as log:
+        log.run_until_idle(app)
+    insert = "insert into wakelog.events (type, payload) select 'counted', %s from generate_series(1, 10500)"
+    connection.execute(insert, [Jsonb(COUNTED)])
+    build = one(connection, "select id from wakelog.projection_builds where state = 'serving'")
+    with psycopg.connect(database, autocommit=True) as other, ThreadPoolExecutor(1) as beside:
+        waiting = beside.submit(wait_until, other, "totals", timeout=2)
+        until(lambda: one(connection, WAITS, other.info.backend_pid))
+        connection.execute("select wakelog.sequence()")
+        connection.execute("select wakelog.project_once(%s, 0, 10000)", [build])
+        with pytest.raises(ProjectionBehind, match="position 10500 within"):
+            waiting.result()
 
 
 def test_too_long(connection: psycopg.Connection, database: str) -> None:

@@ -1,9 +1,11 @@
 """Pace and expiry: never more starts in any window than the rate says; nothing too old is worked on."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from psycopg import Connection
 from tests.worker.asking import append, claim, fail, register, sequence, start_worker
@@ -75,6 +77,25 @@ def test_a_window_is_counted_over_all_workers(connection: Connection[Any]) -> No
     connection.execute("set wakelog.clock_offset = '3 minutes'")
     claim(connection, "paced", first)
     assert one(connection, "select count(*) from wakelog.starts") == 3
+
+
+def test_what_a_claim_hands_out_after_a_wait_begins_then(connection: Connection[Any], database: str) -> None:
+    """Else a window that began with the wait would be over too early."""
+    register(connection, "paced", "work", rate={"count": 3, "window": 60})
+    append(connection, *["work"] * 5)
+    sequence(connection)
+    worker = start_worker(connection, "paced")
+    lock = "select wakelog.lock_cursor(wakelog.agent_id('paced'))"
+    with psycopg.connect(database) as other, ThreadPoolExecutor(1) as beside:
+        other.execute(lock)
+        claimed = beside.submit(claim, connection, "paced", worker)
+        waits = "select exists (select from pg_stat_activity where pid = %s and wait_event_type = 'Lock')"
+        with psycopg.connect(database, autocommit=True) as looking:
+            until(lambda: one(looking, waits, connection.info.backend_pid))
+            let_go = one(looking, "select clock_timestamp()")
+        other.rollback()
+        assert len(claimed.result()) == 3
+    assert one(connection, "select min(started_at) from wakelog.starts") > let_go
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg.types.json import Jsonb
+from tests.worker.keeping import keeping
 from tests.worker.processes import WorkerProcesses
 from tests.worker.waiting import one, until
 
@@ -102,6 +104,49 @@ def test_a_retry_is_in_time_though_the_worker_that_failed_is_dead(
         "select started_at - (failures -> 0 ->> 'failed_at')::timestamptz from wakelog.history",
     )
     assert timedelta(seconds=1.2) <= wait <= timedelta(seconds=1.2 + TOLERANCE)
+
+
+SLOW_TO_END = {
+    "it failed": ("raise ValueError('no luck')", 0.1),
+    "it gave it back": ("raise GiveBack(0.1)", 0.1),
+    "it lost its connection": (
+        "ctx.connection.execute('select pg_terminate_backend(pg_backend_pid())')",
+        0.5,
+    ),
+}
+
+
+@pytest.mark.parametrize(("ends", "wait"), SLOW_TO_END.values(), ids=SLOW_TO_END.keys())
+def test_it_is_in_time_though_the_worker_had_gone_to_sleep_beside_the_handler(
+    connection: psycopg.Connection,
+    database: str,
+    start_workers: Callable[..., WorkerProcesses],
+    tmp_path: Path,
+    ends: str,
+    wait: float,
+) -> None:
+    """Its sleep was to last longer, when it began, and nobody else will wake it."""
+    with keeping(database, tmp_path, slow_look=30):
+        start_workers(
+            f"""
+            import sys
+            sys.modules["__main__"].POLL = 30
+
+            @app.agent("agent", on="work", start="beginning", backoff=Fixed(0.1), max_attempts=9, max_stalled=9)
+            def agent(event, ctx):
+                began = time.time()
+                time.sleep(0.2)
+                with (folder / "times").open("a") as file: file.write(f"{{began}} {{time.time()}}\\n")
+                if len((folder / "times").read_text().splitlines()) < 6:
+                    {ends}
+            """
+        )
+        connection.execute("select wakelog.append('work')")
+        until(lambda: one(connection, "select count(*) from wakelog.history"))
+    times = [[float(t) for t in line.split()] for line in (tmp_path / "times").read_text().splitlines()]
+    waits = [began - ended for (_, ended), (began, _) in pairwise(times)]
+    assert len(waits) == 5
+    assert [w for w in waits if not wait <= w <= wait + TOLERANCE] == []
 
 
 MISSED = """

@@ -167,6 +167,22 @@ def test_falling_asleep_races_with_appending_and_nothing_waits(
     print(f"\n{appended} events in {bursts} bursts, the slowest {max(took.values()) * 1000:.0f} ms")
 
 
+def test_what_needs_no_position_wakes_a_worker_while_an_append_stays_open(
+    connection: Connection[Any], database: str, start_workers: Callable[..., Any], tmp_path: Path
+) -> None:
+    """The doorkeeper cannot sleep, and nobody looks by himself for half a minute."""
+    with psycopg.connect(database) as other:
+        append(other, "push")
+        with keeping(database, tmp_path, slow_look=30):
+            start_workers('import sys; sys.modules["__main__"].POLL = 30\n' + TIMING)
+            connection.execute("select wakelog.pause_agent('timing')")
+            ping(connection, 0)
+            until(lambda: one(connection, "select wakelog.head()") == 1 and one(connection, WORKERS_ASLEEP))
+            assert not one(connection, ASLEEP)
+            connection.execute("select wakelog.resume_agent('timing')")
+            until(functools.partial(is_timed, tmp_path, 0), within=10)
+
+
 def test_the_writers_throughput_does_not_fall_as_clients_rise(
     connection: Connection[Any], database: str, tmp_path: Path, binaries: Binaries
 ) -> None:

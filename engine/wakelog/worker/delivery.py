@@ -98,7 +98,9 @@ class Held:
         self.made_room = False
         """Whether one has ended whose agent's concurrency may have kept more from being claimed."""
         self.stir = asyncio.Event()
-        """Set at that moment, to end the worker's sleep."""
+        """Set at that moment, and where `again` has a new time, to end the worker's sleep."""
+        self.again: list[float] = []
+        """When what was let go may be claimed again, on the monotonic clock."""
         self.eased = asyncio.Event()
         """Set whenever something has ended."""
 
@@ -117,6 +119,14 @@ class Held:
             self.made_room = True
             self.stir.set()
         self.eased.set()
+
+    def again_in(self, seconds: float) -> None:
+        """Something was let go that may be claimed again in so many seconds, for which a sleeping worker is to look.
+
+        Called when the database has answered: a look that comes before the time would have to wait for the next one.
+        """
+        self.again.append(time.monotonic() + seconds)
+        self.stir.set()
 
     def all(self) -> list[Delivery]:
         with self._lock:

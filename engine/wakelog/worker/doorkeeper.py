@@ -145,6 +145,7 @@ class Office:
                     await self._ask("select pg_advisory_unlock(wakelog.lock_space('beacon'), 0)")
             else:
                 await _pause(self._stopping, refused)
+                await self._hear(0.0)  # for an append may stay open for long, and keep it from listening
                 refused = min(refused * 2, LONGEST_REFUSAL)
 
     async def _look(self) -> tuple[int | None, float]:
@@ -188,13 +189,12 @@ class Office:
                     await task
         if heard.done() and not heard.cancelled():
             heard.result()
+        self._rung = -1
 
     async def _hear(self, seconds: float) -> None:
         async for heard in self._connection.notifies(timeout=max(seconds, 0.0), stop_after=1):
             if heard.payload == "ring":  # not an append: there is work that needs no sequencing
                 self._next_look = 0.0
-        self._rung = -1
-        """How far the log reached when workers were last rung."""
 
     async def _ask(self, query: str) -> Any:
         return (await self._row(query, None))[0]

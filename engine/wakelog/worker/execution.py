@@ -27,7 +27,6 @@ import contextlib
 import ctypes
 import logging
 import threading
-import time
 import traceback
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, LiteralString, TypeVar
@@ -102,8 +101,6 @@ class Execution:
         # Twice as many: one that was left behind keeps nobody waiting until the process is replaced.
         self.threads = concurrent.futures.ThreadPoolExecutor(2 * threads, "wakelog-handler")
         self.replace_me = replace_me
-        self.retries: list[float] = []
-        """When failures recorded here are due again, on the monotonic clock."""
 
     async def run(self, work: Work, task: asyncio.Task[Any]) -> None:
         """Run the handler once and bring every delivery to its end; ``task`` is the one this is awaited in."""
@@ -242,7 +239,6 @@ class Execution:
         if lost:
             # Mostly the server's doing. But a handler may end its connection each time, and not go on for ever.
             log.warning("%s at %s: its connection was lost: %s", work.agent.name, work.where, one_line(error))
-            self.retries.append(time.monotonic() + RECONNECT)
             why = f"its connection was lost: {sentence(error)}"
             for together in _recorded_together(work.agent, work.deliveries):
                 await self.settling.stall(work.agent.name, together, why, RECONNECT)
@@ -268,7 +264,6 @@ class Execution:
             await self._tell(agent.name, together)
 
     async def _tell(self, agent: str, failures: list[Failure]) -> None:
-        now = time.monotonic()
         try:
             next_ones = await self.settling.fail(agent, failures)
         except LeaseLost as lost:
@@ -282,7 +277,6 @@ class Execution:
             log.warning("%s", removed)
             self.settling.forget([failure.delivery for failure in failures])
         else:
-            self.retries += [now + next_in for next_in in next_ones if next_in is not None]
             for failure, next_in in list(zip(failures, next_ones, strict=True))[:MOST_LINES]:
                 log.warning(
                     "%s at %s, attempt %s failed: %s; %s", agent, failure.delivery.position,

@@ -130,6 +130,9 @@ class Settling:
             ],
         )  # fmt: skip
         self._held.drop(held)
+        for (next_in,) in rows:
+            if next_in is not None:
+                self._held.again_in(next_in)
         return [row[0] for row in rows]
 
     async def release(self, deliveries: list[Delivery], delay: float = 0.0) -> None:
@@ -146,6 +149,8 @@ class Settling:
             except UnknownAgent as removed:
                 log.warning("%s", removed)
         self._held.drop(deliveries)
+        if delay > 0:  # at once: the database has a worker rung
+            self._held.again_in(delay)
 
     async def stall(self, agent: str, deliveries: list[Delivery], error: str, delay: float) -> None:
         """Record that deliveries of one agent came to no end, as if the worker had died over them."""
@@ -157,6 +162,7 @@ class Settling:
             ],
         )  # fmt: skip
         self._held.drop(deliveries)
+        self._held.again_in(delay)
 
     async def finished_steps(self, delivery: Delivery) -> dict[str, Any]:
         """The steps of a delivery that have finished, with what they returned."""
