@@ -91,7 +91,7 @@ def demo(
     of the runs is made anew and shown as it was, one workflow is forked after a fix, and the log sealed and verified.
 
     Exit code 0: each push got exactly one status, what the killed worker was at was finished by another, and the past
-    came out right too.
+    came out right too. 130: Ctrl-C, which leaves nothing of it running.
 
     Examples:
 
@@ -167,6 +167,12 @@ def _one_interruption() -> Generator[None]:
     before = {each: signal.signal(each, interrupted) for each in signals}
     try:
         yield
+    except KeyboardInterrupt:
+        click.echo(
+            "wakelog: the demo was interrupted, and all that it had started has ended; again: wakelog demo",
+            err=True,
+        )
+        raise
     finally:
         # After an interruption the process ends; it is to say so with its exit code, whatever else it is sent.
         for each, handler in before.items() if not ending else ():
