@@ -72,7 +72,7 @@ def fill(url: str, count: int, keys: int = KEYS) -> None:
 def fold(url: str, definition: ProjectionDefinition, first: int) -> None:
     """Fold the log into new tables, from the beginning to its end."""
     with psycopg.connect(url, autocommit=True) as connection:
-        number = copy_build(connection, first, aside=True, upto=_head(connection))
+        number = copy_build(connection, first)
         with closing(open_projection_connection(url, definition.name)) as own:
             folding = Folding(own, number, definition, aim=AIM_OF_A_REBUILD)
             while not folding.advance().at_end:

@@ -1,9 +1,7 @@
 """What changed in a projection between two moments, for `wakelog projection show --between`."""
 
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from wakelog_cli.database import value
 from wakelog_cli.output import counted, say, shortened, to_json
 from wakelog_cli.rebuilding import fold_build
 
@@ -26,14 +24,13 @@ def changes(
     upto: int,
 ) -> "list[Change]":
     """Fold the log aside to both positions and compare; nothing is left behind. Raises as `fold_build`."""
+    from wakelog.projections.aside import LookAside
     from wakelog.projections.changes import changes_between
-    from wakelog.projections.rebuilding import begin_aside
 
-    with ExitStack() as stack:
+    with LookAside(connection, url, name, definition) as look:
         schemas: list[str] = []
         for position in (after, upto):
-            build = begin_aside(connection, name, definition, position)
-            stack.callback(value, connection, "select wakelog.drop_build(%(b)s)", {"b": build.build})
+            build = look.make(position)
             fold_build(connection, url, build, definition, app, 1, serve=False)
             schemas.append(build.schema)
         return list(changes_between(connection, *schemas))

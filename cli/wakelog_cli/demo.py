@@ -91,7 +91,7 @@ def demo(
     of the runs is made anew and shown as it was, one workflow is forked after a fix, and the log sealed and verified.
 
     Exit code 0: each push got exactly one status, what the killed worker was at was finished by another, and the past
-    came out right too.
+    came out right too. 130: Ctrl-C, which leaves nothing of it running.
 
     Examples:
 
@@ -120,7 +120,7 @@ def demo(
             _database(database, scratch) as place,
             connect(place.url, application_name="wakelog demo") as connection,
         ):
-            _prepare(connection, place)
+            _prepare(connection, place, screen)
             screen.say(f"PostgreSQL answers at {safe_url(place.url)}. Two worker processes start.")
             with running(place.url, scratch) as workers, _calm_ending():
                 _wait_for(workers, connection)
@@ -167,6 +167,12 @@ def _one_interruption() -> Generator[None]:
     before = {each: signal.signal(each, interrupted) for each in signals}
     try:
         yield
+    except KeyboardInterrupt:
+        click.echo(
+            "wakelog: the demo was interrupted, and all that it had started has ended; again: wakelog demo",
+            err=True,
+        )
+        raise
     finally:
         # After an interruption the process ends; it is to say so with its exit code, whatever else it is sent.
         for each, handler in before.items() if not ending else ():
@@ -198,12 +204,12 @@ def _database(given: str | None, scratch: Path) -> Generator[Place]:
         yield Place(server.url, "private" if lasting else "passing")
 
 
-def _prepare(connection: "Connection[Any]", place: Place) -> None:
-    """Schema and tables; raises `Failure` where others would take the demo's pushes, or have its projection's name."""
+def _prepare(connection: "Connection[Any]", place: Place, screen: "Screen") -> None:
+    """Schema and tables; raises `Failure` where others would take the demo's pushes, or have its tables' names."""
     from wakelog.postgres.schema import require_current, schema_status, upgrade
     from wakelog_cli.demo_facts import living_workers
-    from wakelog_cli.demo_repository import examples_folder
     from wakelog_cli.demo_runs import require_our_own
+    from wakelog_cli.demo_tables import make_collecting_tables
 
     state = schema_status(connection)
     behind = state.state == "old" or (state.state == "current" and not state.functions_current)
@@ -219,7 +225,7 @@ def _prepare(connection: "Connection[Any]", place: Place) -> None:
             next_command="see: wakelog workers",
         )
     require_our_own(connection)
-    connection.execute((examples_folder() / "ci_tables.sql").read_bytes())
+    make_collecting_tables(connection, ours=place.kind != "named", say=screen.say)
 
 
 def _wait_for(workers: "Workers", connection: "Connection[Any]") -> None:

@@ -97,8 +97,12 @@ def make_anew(url: str, progress: Progress, screen: Screen) -> dict[str, Any]:
         before = ours(tables_of(connection, replaced.schema), progress)
         screen.typed(f"wakelog projection rebuild {PROJECTION}")
         sequence_if_allowed(connection)
-        begun = begin_rebuild(connection, PROJECTION, None)
-        folded, _ = finish_rebuild(connection, url, begun, None, None, 1)
+        try:
+            begun = begin_rebuild(connection, PROJECTION, None)
+            folded, _ = finish_rebuild(connection, url, begun, None, None, 1)
+        except KeyboardInterrupt:
+            _put_away(connection)
+            raise
         serves = _serving(connection)
         after = ours(tables_of(connection, serves.schema), progress)
     rate = folded.events / max(folded.seconds, 1e-6)
@@ -195,6 +199,17 @@ def _as_of(
     if found != expected:
         screen.wrong(f"Expected the runs as of position {upto} to be {expected}, found {found}.")
     return {"ok": found == expected, "position": upto, "unfinished": unfinished, "runs": found}
+
+
+def _put_away(connection: "Connection[Any]") -> None:
+    """Drop what was begun and has not come to serve: nobody is to wonder about it who did not ask for it."""
+    from wakelog.projections.builds import builds_of
+    from wakelog.projections.rebuilding import drop_left_behind
+
+    for one in builds_of(connection, [PROJECTION]):
+        if one.state == "building" and one.runner_pid == connection.info.backend_pid:
+            value(connection, "select wakelog.drop_build(%(build)s)", {"build": one.build})
+    drop_left_behind(connection, PROJECTION)
 
 
 def _serving(connection: "Connection[Any]") -> "Build":

@@ -4,13 +4,14 @@ import signal
 from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 
 class Interruption:
     """Raises KeyboardInterrupt where nothing is half done; in a piece of work only when asked a second time.
 
-    Use it in the main thread, where signals arrive.
+    By the handler that was there before, where it has something to say about it. Use it in the main thread, where
+    signals arrive.
     """
 
     def __init__(self) -> None:
@@ -25,7 +26,9 @@ class Interruption:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        signal.signal(signal.SIGINT, self._before)
+        # The handler that was there before may have taken another's place: from then on it is another's to say.
+        if signal.getsignal(signal.SIGINT) == self._ask:
+            signal.signal(signal.SIGINT, self._before)
 
     @contextmanager
     def put_off(self) -> Generator[None]:
@@ -36,12 +39,17 @@ class Interruption:
         finally:
             self._busy = False
         if self._asked:
-            raise KeyboardInterrupt
+            self._interrupt(None)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if not self._busy or self._asked:
-            raise KeyboardInterrupt
+            self._interrupt(frame)
         self._asked = True
+
+    def _interrupt(self, frame: FrameType | None) -> NoReturn:
+        if callable(self._before):
+            self._before(signal.SIGINT, frame)
+        raise KeyboardInterrupt
 
 
 @contextmanager

@@ -43,6 +43,26 @@ def fold_app_option(command: Command) -> Command:
     )(command)
 
 
+def models_app_option(command: Command) -> Command:
+    """The code that declares models, for `import_models`."""
+    return click.option(
+        "--app",
+        metavar="MODULE|FILE.py",
+        help="The code that declares models, to show events as it reads them, and what it says of them.",
+    )(command)
+
+
+def import_models(app: str | None) -> None:
+    """Import the code of `--app`, so that what it declares is known; nothing where it was not given.
+
+    An application's name after it (shop.py:app) is no matter. Raises BadInput where it does not import.
+    """
+    if app is not None:
+        from wakelog.agents.load import load_module
+
+        load_module(app.partition(":")[0])
+
+
 def worker_options(command: Command) -> Command:
     """What a group of workers is to be like."""
     for option in (

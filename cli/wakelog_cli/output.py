@@ -29,6 +29,16 @@ def say_json(value: Any) -> None:
     print(to_json(value), flush=True)
 
 
+def say_json_with(document: Mapping[str, Any], name: str, values: Iterable[Any]) -> None:
+    """As `say_json` of the document with one more member, a list, whose values need not be in memory all at once."""
+    print(f"{to_json(document)[:-1]}, {to_json(name)}: [", end="")
+    before = ""
+    for value in values:
+        print(f"{before}{to_json(value)}", end="")
+        before = ", "
+    print("]}", flush=True)
+
+
 def event_document(event: "Event") -> dict[str, Any]:
     """An event with all its fields, for JSON."""
     from wakelog.log.event import COLUMNS

@@ -89,18 +89,16 @@ def as_it_was(
 
     Raises as `fold_build`; nothing is left behind then.
     """
+    from wakelog.projections.aside import LookAside
     from wakelog.projections.looking_back import tables_of
-    from wakelog.projections.rebuilding import begin_aside
 
-    build = begin_aside(connection, name, definition, upto, into)
-    kept = False
-    try:
+    with LookAside(connection, url, name, definition) as look:
+        build = look.make(upto, into)
         fold_build(connection, url, build, definition, app, 1, serve=False)
-        kept = into is not None
-        return None if kept else tables_of(connection, build.schema)
-    finally:
-        forget = "select wakelog.forget_build(%(b)s)" if kept else "select wakelog.drop_build(%(b)s)"
-        value(connection, forget, {"b": build.build})
+        if into is None:
+            return tables_of(connection, build.schema)
+        look.leave(build)
+        return None
 
 
 def compare(

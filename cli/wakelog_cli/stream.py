@@ -166,7 +166,7 @@ def _states(
 
 
 def _differences(before: dict[str, Any], states: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    from wakelog.workflows.difference import by_path
+    from wakelog.log.paths import by_path
 
     return {
         name: [{"path": path, "was": was, "is": now} for path, was, now in by_path(before[name], state)]

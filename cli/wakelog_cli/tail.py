@@ -15,7 +15,7 @@ from rich_click import command
 
 from wakelog_cli.database import find_url
 from wakelog_cli.moments import Place, Start, clock_time
-from wakelog_cli.options import database_option, json_option
+from wakelog_cli.options import database_option, import_models, json_option, models_app_option
 from wakelog_cli.output import event_document, say, say_json, shortened, to_json
 
 if TYPE_CHECKING:
@@ -39,11 +39,7 @@ if TYPE_CHECKING:
     help="Only these types: * is one word, # zero or more. May be repeated.",
 )
 @click.option("--limit", "-n", type=click.IntRange(1, 10**15), help="End after so many events.")
-@click.option(
-    "--app",
-    metavar="MODULE|FILE.py",
-    help="The code that declares models, to show payloads as it reads them.",
-)
+@models_app_option
 @database_option
 @json_option
 def tail(
@@ -75,10 +71,7 @@ def tail(
 
     from wakelog.log.tail import tail as read_log
 
-    if app is not None:
-        from wakelog.agents.load import load_module
-
-        load_module(app.partition(":")[0])
+    import_models(app)
     events = read_log(find_url(database), start=start, types=types or None, follow=follow)
     with events, _ending_with_its_reader(follow):
         for event in islice(events, limit):

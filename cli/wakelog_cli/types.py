@@ -9,7 +9,7 @@ from wakelog_cli.checking import Reading, check_log
 from wakelog_cli.database import connected, rows, sequence_if_allowed
 from wakelog_cli.failures import ExitCode, Failure
 from wakelog_cli.moments import Place, Start
-from wakelog_cli.options import Command, database_option, json_option
+from wakelog_cli.options import database_option, import_models, json_option, models_app_option
 from wakelog_cli.output import counted, say, say_json, shortened, table, to_json
 
 if TYPE_CHECKING:
@@ -45,14 +45,8 @@ def types() -> None:
     """
 
 
-def _app_option(command: Command) -> Command:
-    return click.option(
-        "--app", metavar="MODULE|FILE.py", help="The code that declares models, to show what it says."
-    )(command)
-
-
 @types.command("list")
-@_app_option
+@models_app_option
 @database_option
 @json_option
 def list_(app: str | None, database: str | None, as_json: bool) -> None:
@@ -99,7 +93,7 @@ def list_(app: str | None, database: str | None, as_json: bool) -> None:
 
 @types.command()
 @click.argument("type_", metavar="TYPE")
-@_app_option
+@models_app_option
 @database_option
 @json_option
 def show(type_: str, app: str | None, database: str | None, as_json: bool) -> None:
@@ -234,12 +228,11 @@ def _say_reading(reading: Reading) -> None:
 
 
 def _declared(app: str | None) -> dict[str, dict[str, Any]]:
+    import_models(app)
     if app is None:
         return {}
-    from wakelog.agents.load import load_module
     from wakelog.log.models import declared_types, readable_versions
 
-    load_module(app.partition(":")[0])
     return {
         each.type: {
             "name": each.model.__qualname__,

@@ -1,5 +1,7 @@
 """`wakelog projection why`: the events that made one row of state what it is, and what had caused them."""
 
+from contextlib import closing
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,7 +11,7 @@ from wakelog_cli.database import connected, find_url, sequence_if_allowed
 from wakelog_cli.failures import ExitCode, Failure
 from wakelog_cli.moments import Place, Start, clock_time
 from wakelog_cli.options import database_option, fold_app_option, json_option
-from wakelog_cli.output import counted, say, say_json, shortened, to_json
+from wakelog_cli.output import counted, say, say_json_with, shortened, to_json
 from wakelog_cli.places import position_of
 from wakelog_cli.progress import Progress
 from wakelog_cli.rebuilding import definition_of
@@ -51,34 +53,31 @@ def why(
     with connected(url) as connection:
         sequence_if_allowed(connection)
         upto = position_of(connection, position if position is not None else at or "now")
-        with Progress("folding", "positions", None) as progress:
-            touches = found_by(
-                connection, url, name, definition, table, row, upto,
-                progress=lambda positions: progress.advance(positions, positions),
-            )  # fmt: skip
-    if not touches:
-        raise Failure(
-            f"no event up to position {upto:,} wrote a row of {table} with {' '.join(key)}",
-            ExitCode.UNKNOWN_NAME,
-            next_command=f"see its rows: wakelog projection show {name} --position {upto}",
-        )
-    if as_json:
-        say_json(
-            {
-                "projection": name,
-                "table": table,
-                "position": upto,
-                "events": [_document(one) for one in touches],
-            }
-        )
-        return
-    say(f"{table} with {' '.join(key)}, at position {upto:,}: {counted(len(touches), 'event')}")
-    for one in touches:
-        say(f"\n{one.position:>8,}  {clock_time(one.recorded_at)}  {one.type}  {one.id}")
-        say(f"          {_became(one)}")
-        for depth, cause in enumerate(one.causes, start=1):
-            where = f"{cause.position:,}" if cause.position is not None else "no position yet"
-            say(f"          {'  ' * depth}because of {cause.type} at {where}, {cause.id}")
+        progress = Progress("folding", "positions", None)
+        touches = found_by(
+            connection, url, name, definition, table, row, upto,
+            progress=lambda positions: progress.advance(positions, positions),
+        )  # fmt: skip
+        with closing(touches):
+            with progress:
+                first = next(touches, None)
+            if first is None:
+                raise Failure(
+                    f"no event up to position {upto:,} wrote a row of {table} with {' '.join(key)}",
+                    ExitCode.UNKNOWN_NAME,
+                    next_command=f"see its rows: wakelog projection show {name} --position {upto}",
+                )
+            found = chain([first], touches)
+            if as_json:
+                about = {"projection": name, "table": table, "position": upto}
+                say_json_with(about, "events", (_document(one) for one in found))
+                return
+            say(f"{table} with {' '.join(key)}, at position {upto:,}:")
+            count = 0
+            for one in found:
+                _say(one)
+                count += 1
+            say(f"\n{counted(count, 'event')} wrote it.")
 
 
 def _pair(said: str) -> tuple[str, str]:
@@ -86,6 +85,14 @@ def _pair(said: str) -> tuple[str, str]:
     if not column or not equals:
         raise click.UsageError(f"expected a column and its value, such as id=42, found {said!r}")
     return column, text
+
+
+def _say(one: "Touch") -> None:
+    say(f"\n{one.position:>8,}  {clock_time(one.recorded_at)}  {one.type}  {one.id}")
+    say(f"          {_became(one)}")
+    for depth, cause in enumerate(one.causes, start=1):
+        where = f"{cause.position:,}" if cause.position is not None else "no position yet"
+        say(f"          {'  ' * depth}because of {cause.type} at {where}, {cause.id}")
 
 
 def _became(one: "Touch") -> str:

@@ -1,5 +1,6 @@
 """wakelog types: what there is, what the code says of it, and whether the two fit."""
 
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 from tests.cli.command import Processes, Wakelog
 from tests.worker.waiting import until
 
+from wakelog.errors import BadInput
 from wakelog.log.models import forget_models
+from wakelog_cli.options import import_models
 
 MODELS = """
 from pydantic import BaseModel
@@ -105,6 +108,24 @@ def test_code_without_models_is_refused(wakelog: Wakelog, tmp_path: Path, databa
     ended = wakelog("types", "check", "--app", str(tmp_path / "empty.py"))
     assert ended.code == 2
     assert "expected models" in ended.err
+
+
+def test_every_command_finds_the_code_in_the_same_way(wakelog: Wakelog, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("1 / 0")
+    for app, said in (
+        ("nowhere", 'there is no module "nowhere" here'), ("no.py", 'there is no file "no.py"'),
+        ("broken.py:app", '"broken.py" does not import: ZeroDivisionError'), ("", "expected module:app or file.py"),
+    ):  # fmt: skip
+        sentences: set[str] = set()
+        for command in (["tail"], ["types", "list"], ["types", "show", "a"], ["types", "check"]):
+            ended = wakelog(*command, "--app", app)
+            assert ended.code == 2
+            assert said in ended.err
+            sentences.add(ended.err)
+        assert len({sentence.partition("; see: ")[0] for sentence in sentences}) == 1
+        with pytest.raises(BadInput, match=re.escape(said)):
+            import_models(app)
+    import_models(None)
 
 
 def test_ctrl_c_says_how_far_it_came(

@@ -5,50 +5,16 @@ import json
 import os
 import shlex
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from tests.demo.running import left_behind, start_demo
 
 from wakelog.postgres.embedded import EmbeddedPostgres
 from wakelog_cli.main import run
-
-COMMAND = [sys.executable, "-c", "from wakelog_cli.main import main; main()", "demo"]
-
-
-def _start(folder: Path, *arguments: str, database: str | None = None) -> "subprocess.Popen[str]":
-    environment = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
-    # TMPDIR, so that what is left behind can be seen; the ceiling, so that no repository above is taken.
-    environment |= {"TMPDIR": str(folder), "GIT_CEILING_DIRECTORIES": str(folder.parent)}
-    if database is not None:
-        environment["DATABASE_URL"] = database
-    return subprocess.Popen(
-        [*COMMAND, *arguments],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def _left_behind(folder: Path) -> list[str]:
-    """Processes that work in the folder, or were started for it."""
-    found: list[str] = []
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit() and int(process.name) != os.getpid():
-            try:
-                told = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
-            except OSError:
-                continue
-            if os.fsencode(folder) in told:
-                found.append(told[:200].decode(errors="replace"))
-    return found
 
 
 def _one(connection: "psycopg.Connection[Any]", query: Any, *parameters: Any) -> Any:
@@ -60,7 +26,7 @@ def _one(connection: "psycopg.Connection[Any]", query: Any, *parameters: Any) ->
 def test_a_killed_worker_costs_nothing_but_a_second(
     tmp_path: Path, empty_database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    demo = _start(tmp_path, "--commits", "1", "--json", database=empty_database)
+    demo = start_demo(tmp_path, "--commits", "1", "--json", database=empty_database)
     out, err = demo.communicate(timeout=60)
 
     assert demo.returncode == 0, err
@@ -138,7 +104,7 @@ def _each_command_can_be_typed(past: dict[str, Any], push: str, capsys: pytest.C
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks into /proc")
 def test_ctrl_c_in_the_middle_leaves_nothing_behind(tmp_path: Path) -> None:
-    demo = _start(tmp_path, "--commits", "1")
+    demo = start_demo(tmp_path, "--commits", "1")
     assert demo.stdout is not None
     said: list[str] = []
     for line in demo.stdout:
@@ -153,7 +119,7 @@ def test_ctrl_c_in_the_middle_leaves_nothing_behind(tmp_path: Path) -> None:
     _, err = demo.communicate(timeout=60)
 
     assert demo.returncode == 130, (said, err)
-    assert _left_behind(tmp_path) == []
+    assert left_behind(tmp_path) == []
     assert [path.name for path in tmp_path.iterdir()] == [".wakelog"]
     assert not EmbeddedPostgres(tmp_path / ".wakelog").running
 
@@ -161,7 +127,7 @@ def test_ctrl_c_in_the_middle_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_other_workers_are_not_given_its_pushes(tmp_path: Path, database: str) -> None:
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("select wakelog.start_worker('somebody', array['tests'], true)")
-        demo = _start(tmp_path, database=database)
+        demo = start_demo(tmp_path, database=database)
         _, err = demo.communicate(timeout=60)
         assert demo.returncode == 5, err
         assert "somebody" in err
@@ -171,7 +137,7 @@ def test_other_workers_are_not_given_its_pushes(tmp_path: Path, database: str) -
 def test_somebody_elses_projection_is_left_alone(tmp_path: Path, database: str) -> None:
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("create schema ci_runs")
-        demo = _start(tmp_path, database=database)
+        demo = start_demo(tmp_path, database=database)
         _, err = demo.communicate(timeout=60)
         assert demo.returncode == 5, err
         assert '"ci_runs" is there already' in err
@@ -179,7 +145,7 @@ def test_somebody_elses_projection_is_left_alone(tmp_path: Path, database: str) 
 
 
 def test_a_repository_that_is_not_there_is_refused_in_one_sentence(tmp_path: Path) -> None:
-    demo = _start(tmp_path, "--repo", str(tmp_path / "nowhere"))
+    demo = start_demo(tmp_path, "--repo", str(tmp_path / "nowhere"))
     _, err = demo.communicate(timeout=60)
     assert demo.returncode == 2
     assert len(err.strip().splitlines()) == 1
@@ -188,7 +154,7 @@ def test_a_repository_that_is_not_there_is_refused_in_one_sentence(tmp_path: Pat
 
 def test_git_is_asked_for_where_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    demo = _start(tmp_path)
+    demo = start_demo(tmp_path)
     _, err = demo.communicate(timeout=60)
     assert demo.returncode == 1
     assert "expected git" in err

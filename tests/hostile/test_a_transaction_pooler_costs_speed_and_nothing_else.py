@@ -2,32 +2,18 @@
 
 import json
 import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import psycopg
-import pytest
 from psycopg import Connection
 from tests.cli.command import COMMAND
 from tests.hostile.effects import APP, TABLE, every_effect_once
-from tests.hostile.pooler import transaction_pooler
 from tests.worker.waiting import one, until
 
 from wakelog.log.append import append
 from wakelog.postgres.listen import probe_listen
-
-
-@pytest.fixture
-def pooled(database: str) -> Iterator[str]:
-    """The URL of the test's database through the pooler."""
-    with tempfile.TemporaryDirectory(prefix="wakelog-test-", dir="/tmp") as made:
-        folder = Path(made)
-        folder.chmod(0o755)
-        with transaction_pooler(database, folder, sessions=5) as url:
-            yield url
 
 
 def test_listen_is_accepted_and_silent(connection: Connection[Any], pooled: str) -> None:

@@ -6,12 +6,13 @@ from typing import Any
 import psycopg
 import pytest
 from tests.integrity.tampering import fill
+from tests.log.sessions import Sessions
 from tests.worker.conftest import start_workers
 
 from wakelog.testing import ThrowawayPostgres
 from wakelog.testing.databases import fresh_database
 
-__all__ = ["connection", "log", "sealed_database", "start_workers"]
+__all__ = ["connection", "log", "sealed_database", "session", "start_workers"]
 
 
 @pytest.fixture
@@ -39,3 +40,11 @@ def log(sealed_database: str) -> Iterator[psycopg.Connection[Any]]:
         connection.execute("set local session_replication_role = replica")
         yield connection
         connection.rollback()
+
+
+@pytest.fixture
+def session(database: str) -> Iterator[Sessions]:
+    """Further connections to that database, as many as are asked for."""
+    sessions = Sessions(database)
+    yield sessions
+    sessions.close()

@@ -14,7 +14,7 @@ from tests.worker.processes import write_app
 from tests.worker.waiting import one, until
 
 from wakelog.agents.load import load_app
-from wakelog.projections.rebuilding import begin_aside
+from wakelog.projections.aside import LookAside
 from wakelog.testing import LogUnderTest
 
 __all__ = ["processes"]
@@ -42,16 +42,32 @@ def test_a_worker_drops_it(
     connection: psycopg.Connection, database: str, app: Path, start_workers: StartWorkers
 ) -> None:
     definition = load_app(str(app)).projections["totals"]
-    lives, dies = (psycopg.connect(database, autocommit=True) for _ in range(2))
-    with lives, dies:
-        held = begin_aside(lives, "totals", definition, 90, "then_1").build
-        begin_aside(dies, "totals", definition, 90, "then_2")
-        dies.close()
-        start_workers(folds.app(SLOW))
-        # The worker looks at them in their order, so it has left alone the one that somebody is at.
-        until(lambda: one(connection, ASIDE) == [held])
-        lives.close()
-        until(lambda: one(connection, ASIDE) is None)
+    lives, dies = (LookAside(connection, database, "totals", definition) for _ in range(2))
+    held = lives.make(90, "then_1").build
+    cut_off(connection, dies.make(90, "then_2").build)
+    start_workers(folds.app(SLOW))
+    # The worker looks at them in their order, so it has left alone the one that somebody is at.
+    until(lambda: one(connection, ASIDE) == [held])
+    cut_off(connection, held)
+    until(lambda: one(connection, ASIDE) is None)
+    assert one(connection, SCHEMAS) == 1
+
+
+def cut_off(connection: psycopg.Connection, build: int) -> None:
+    """As when the process ends that looks."""
+    connection.execute(
+        "select pg_terminate_backend(runner_pid, 10000) from wakelog.projection_status where build = %s",
+        [build],
+    )
+
+
+def test_who_is_cut_off_before_its_end_drops_it_all_the_same(
+    connection: psycopg.Connection, database: str, app: Path
+) -> None:
+    definition = load_app(str(app)).projections["totals"]
+    with LookAside(connection, database, "totals", definition) as look:
+        cut_off(connection, look.make(90).build)
+    assert one(connection, ASIDE) is None
     assert one(connection, SCHEMAS) == 1
 
 

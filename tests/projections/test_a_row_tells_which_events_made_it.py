@@ -1,6 +1,8 @@
 """For each row of state, the events that wrote it, one by one, and what had caused them: whichever way it is folded."""
 
+import tracemalloc
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import psycopg
@@ -11,7 +13,7 @@ from tests.worker.waiting import one
 from wakelog import BadInput, Wakelog, append
 from wakelog.log.read import head
 from wakelog.projections.definition import ProjectionDefinition
-from wakelog.projections.provenance import why
+from wakelog.projections.provenance import Touch, why
 from wakelog.projections.runner import catch_up
 
 Connection = psycopg.Connection[Any]
@@ -55,6 +57,10 @@ def declared(way: str) -> ProjectionDefinition:
     return app.projections["seats"]
 
 
+def every(*asked: Any) -> list[Touch]:
+    return list(why(*asked))
+
+
 def take(connection: Connection, count: int, seats: int = 40) -> None:
     """Seats that are taken, left and taken again, among events that have nothing to do with it."""
     connection.execute(
@@ -88,7 +94,7 @@ def test_every_event_that_wrote_it_and_no_other(connection: Connection, database
     take(connection, 1200, seats=100)
     assert catch_up(database, {"seats": definition}) == []
     for seat in (0, 36):
-        touches = why(
+        touches = every(
             connection, database, "seats", definition, "seats", {"seat": str(seat)}, head(connection)
         )
         assert [touch.position for touch in touches] == wrote(connection, seat, deleting=way != "SQL")
@@ -110,7 +116,7 @@ def test_as_of_a_position_and_with_its_causes(connection: Connection, database: 
     append(connection, "seat.taken", {"seat": 1})
     connection.execute("select wakelog.sequence()")
     assert catch_up(database, {"seats": definition}) == []
-    touches = why(connection, database, "seats", definition, "seats", {"seat": "1"}, 3)
+    touches = every(connection, database, "seats", definition, "seats", {"seat": "1"}, 3)
     assert [(one.position, one.was and one.was["times"], one.now and one.now["times"]) for one in touches] == [
         (1, None, 1), (2, 1, 2), (3, 2, 3),
     ]  # fmt: skip
@@ -118,7 +124,7 @@ def test_as_of_a_position_and_with_its_causes(connection: Connection, database: 
     assert [(cause.position, cause.type, cause.source) for cause in touches[2].causes] == [
         (2, "seat.granted", ""), (1, "seat.asked", "desk"),
     ]  # fmt: skip
-    last = why(connection, database, "seats", definition, "seats", {"seat": "1"}, 4)[-1]
+    last = every(connection, database, "seats", definition, "seats", {"seat": "1"}, 4)[-1]
     assert (last.position, last.now) == (4, None)
 
 
@@ -138,7 +144,7 @@ def test_what_is_not_there_says_so_and_leaves_nothing(
     take(connection, 10)
     assert catch_up(database, {"seats": definition}) == []
     with pytest.raises(BadInput, match=sentence):
-        why(connection, database, "seats", definition, table, key, 10)
+        every(connection, database, "seats", definition, table, key, 10)
     assert one(connection, "select count(*) from wakelog.projection_builds") == 1
 
 
@@ -154,15 +160,91 @@ def test_an_event_that_wrote_it_more_than_once_is_one(connection: Connection, da
         append(connection, "seat.taken", {"seat": 1, "who": who})
     connection.execute("select wakelog.sequence()")
     assert catch_up(database, app.projections) == []
-    touches = why(connection, database, "seats", app.projections["seats"], "seats", {"seat": "1"}, 2)
+    touches = every(connection, database, "seats", app.projections["seats"], "seats", {"seat": "1"}, 2)
     assert [(one.position, one.was and one.was["times"], one.now and one.now["times"]) for one in touches] == [
         (1, None, 2), (2, 2, 4),
     ]  # fmt: skip
+
+
+KEYS = "create table kept (doc jsonb, tags text[], amount numeric, primary key (doc, tags, amount))"
+
+
+@pytest.mark.parametrize(
+    ("key", "positions"),
+    [
+        ({"doc": '{"a": 1}'}, [1]),
+        ({"doc": '{"b": [1, 2], "a": 1}'}, [2]),
+        ({"doc": "[1]"}, [3]),
+        ({"doc": '"[1]"'}, [4]),
+        ({"doc": "{}"}, [5]),
+        ({"tags": "{x}"}, [2, 4]),
+        ({"tags": "{y,x}"}, [3]),
+        ({"tags": "{}"}, [5]),
+        ({"amount": "12345678901234567890.5"}, [1]),
+        ({"amount": "12345678901234567890.50", "tags": "{x,y}"}, [1]),
+    ],
+)  # fmt: skip
+def test_a_value_is_the_same_and_not_merely_contained(
+    connection: Connection, database: str, key: dict[str, str], positions: list[int]
+) -> None:
+    app = Wakelog("theatre")
+    app.projection("kept", on="kept", tables=KEYS, sql="""
+        insert into kept select payload -> 'doc', array(select jsonb_array_elements_text(payload -> 'tags')),
+               (payload ->> 'amount')::numeric from new_events""")  # fmt: skip
+    for doc, tags, amount in (
+        ({"a": 1}, "xy", "12345678901234567890.5"), ({"a": 1, "b": [1, 2]}, "x", "12345678901234567890.4"),
+        ([1], "yx", "1"), ("[1]", "x", "1"), ({}, "", "1"),
+    ):  # fmt: skip
+        append(connection, "kept", {"doc": doc, "tags": list(tags), "amount": amount})
+    connection.execute("select wakelog.sequence()")
+    assert catch_up(database, app.projections) == []
+    found = every(connection, database, "kept", app.projections["kept"], "kept", key, 5)
+    assert [one.position for one in found] == positions
+
+
+def test_what_is_no_json_is_said_to_be_none(connection: Connection, database: str) -> None:
+    app = Wakelog("theatre")
+    app.projection("kept", on="kept", tables=KEYS, sql="insert into kept select payload from new_events")
+    connection.execute("select wakelog.sequence()")
+    assert catch_up(database, app.projections) == []
+    with pytest.raises(BadInput, match="doc: expected a value of type jsonb, found 'ada'"):
+        every(connection, database, "kept", app.projections["kept"], "kept", {"doc": "ada"}, 0)
+
+
+def test_a_row_of_very_many_events_is_never_whole_in_memory(connection: Connection, database: str) -> None:
+    """Hundreds of events, each of which makes it anew with a note of some 20 kB."""
+    app = Wakelog("theatre")
+    app.projection("sums", on="paid", tables="create table sums (id int primary key, n bigint, note text)", sql="""
+        insert into sums select 1, max(position), repeat(max(position)::text, 8000) from new_events having count(*) > 0
+        on conflict (id) do update set n = excluded.n, note = excluded.note""")  # fmt: skip
+    connection.execute("insert into wakelog.events (type) select 'paid' from generate_series(1, 400)")
+    connection.execute("select wakelog.sequence()")
+    assert catch_up(database, app.projections) == []
+    asked = (connection, database, "sums", app.projections["sums"], "sums", {"id": "1"}, 400)
+    tracemalloc.start()
+    try:
+        with closing(why(*asked)) as touches:
+            count = sum(touch.position == n for n, touch in enumerate(touches, start=1))
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert count == 400
+    assert most < 8_000_000
+
+
+def test_who_has_seen_enough_leaves_nothing(connection: Connection, database: str) -> None:
+    definition = declared("per event")
+    take(connection, 40, seats=1)
+    assert catch_up(database, {"seats": definition}) == []
+    with closing(why(connection, database, "seats", definition, "seats", {"seat": "0"}, 40)) as touches:
+        assert next(touches).position == 1
+        assert one(connection, "select count(*) from wakelog.projection_builds") == 2
+    assert one(connection, "select count(*) from wakelog.projection_builds") == 1
 
 
 def test_a_row_that_never_was_has_no_events(connection: Connection, database: str) -> None:
     definition = declared("per event")
     take(connection, 10)
     assert catch_up(database, {"seats": definition}) == []
-    assert why(connection, database, "seats", definition, "seats", {"seat": "77777"}, 10) == []
+    assert every(connection, database, "seats", definition, "seats", {"seat": "77777"}, 10) == []
     assert folds.caught_up(connection, "seats")

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections import Counter
+from contextlib import closing
 from typing import Any
 
 import psycopg
@@ -13,12 +14,17 @@ from tests.projections import folds
 from tests.worker.conftest import StartWorkers
 from tests.worker.waiting import one, until
 
-from wakelog import Event, Wakelog, append, append_many, fold
+from wakelog import Event, Wakelog, append, append_many, fold, read
 from wakelog.errors import BadInput
 from wakelog.log.read import head
 from wakelog.postgres.connect import connect
+from wakelog.projections.builds import Build
+from wakelog.projections.connection import open_projection_connection
 from wakelog.projections.definition import ProjectionDefinition
+from wakelog.projections.folding import AIM_OF_A_REBUILD, Folding
 from wakelog.projections.runner import catch_up
+from wakelog.projections.snapshots import kept
+from wakelog.projections.verifying import verify
 
 Connection = psycopg.Connection[Any]
 
@@ -171,6 +177,59 @@ def test_versions_written_by_hand_out_of_order_are_never_in_a_snapshot(
     for position in range(10):
         at = {"stream": "cart-1", "upto": position}
         assert fold(connection, ours, **at) == fold(connection, without, **at), position
+
+
+def test_however_many_events_come_at_a_time_they_are_the_same(connection: Connection, database: str) -> None:
+    """Streams whose versions were written by hand, some out of order: verify folds them again in one go."""
+    app = declared(3)
+    ours, without = both(app)
+    chance = random.Random(11)
+    for stream in range(6):
+        versions = list(range(1, 31))
+        for _ in range(stream):
+            versions.insert(chance.randrange(8, 28), versions.pop(chance.randrange(8, 28)))
+        for version in versions:
+            connection.execute(
+                "insert into wakelog.events (type, stream, version, payload) values (%s, %s, %s, %s)",
+                [chance.choice(["cart.put", "other"]), f"cart-{stream}", version, f'{{"n": {version}}}'],
+            )
+            if chance.random() < 0.1:
+                connection.execute("select wakelog.sequence()")
+                assert catch_up(database, app.projections) == []
+    connection.execute("select wakelog.sequence()")
+    assert catch_up(database, app.projections) == []
+    taken = "select version from cart.snapshots where stream = %s order by position"
+    for stream in range(6):
+        found = connection.execute(taken, [f"cart-{stream}"]).fetchall()
+        assert [version for (version,) in found] == due(connection, f"cart-{stream}", every=3)
+
+    verdict = verify(
+        connection, database, "cart", kept(ours), lambda build: to_its_end(database, ours, build)
+    )
+    assert verdict.difference is None
+    for position in range(0, head(connection) + 1, 2):
+        at = {"stream": f"cart-{position // 30}", "upto": position}
+        assert fold(connection, ours, **at) == fold(connection, without, **at), at
+
+
+def due(connection: Connection, stream: str, every: int) -> list[int]:
+    """The versions after which a snapshot is to be taken, by hand: of what is folded, and up to the first disorder."""
+    found, last = list[int](), 0
+    for expected, event in enumerate(read(connection, stream=stream), start=1):
+        assert event.version is not None
+        if event.version != expected:
+            break
+        if event.version - last >= every and event.type == "cart.put":
+            found.append(last := event.version)
+    assert found
+    return found
+
+
+def to_its_end(url: str, definition: ProjectionDefinition, build: Build) -> None:
+    with closing(open_projection_connection(url, build.projection)) as own:
+        folding = Folding(own, build.build, kept(definition), aim=AIM_OF_A_REBUILD)
+        while not folding.advance(build.upto).at_end:
+            pass
 
 
 def test_a_state_that_is_no_json_is_an_error_and_not_another_state(

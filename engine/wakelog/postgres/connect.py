@@ -8,6 +8,7 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg import AsyncConnection, Connection, pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import tuple_row
 
 from wakelog.errors import BadInput, DatabaseUnreachable, SchemaMismatch
 
@@ -134,6 +135,20 @@ def may_be_cut_off(pgconn: pq.abc.PGconn) -> bool:
         return not ipaddress.ip_address(address).is_loopback
     except ValueError:
         return False
+
+
+def prepare_nothing_behind_a_pooler(connection: Connection[Any]) -> None:
+    """Have statements sent as they are where a pooler is in between: its next session would not know what was prepared.
+
+    Told by the process that answers, which is not the one that was named when the connection was made.
+    """
+    row = (
+        psycopg.Cursor(connection, row_factory=tuple_row)
+        .execute("select pg_backend_pid()", prepare=False)
+        .fetchone()
+    )
+    if row != (connection.info.backend_pid,):
+        connection.prepare_threshold = None
 
 
 def _unreachable(url: str, error: psycopg.Error) -> DatabaseUnreachable:

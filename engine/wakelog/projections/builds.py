@@ -46,7 +46,8 @@ class Build:
     def left_behind(self) -> bool:
         """Whether its tables are for nobody any more: another's took their place, or a command died over them.
 
-        A command holds the lock on what it makes aside from before anybody sees it, so without one there is none.
+        A command holds the lock on what it makes aside from before anybody sees it (aside.py), so without one there is
+        none.
         """
         return self.state == "retired" or (self.state == "aside" and self.runner_pid is None)
 

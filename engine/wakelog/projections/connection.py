@@ -15,7 +15,13 @@ from psycopg.types.json import set_json_loads
 
 from wakelog.errors import BadInput, DatabaseUnreachable
 from wakelog.postgres import jsonb
-from wakelog.postgres.connect import GIVE_UP_ON_US, may_be_cut_off, safe_url, session_defaults
+from wakelog.postgres.connect import (
+    GIVE_UP_ON_US,
+    may_be_cut_off,
+    prepare_nothing_behind_a_pooler,
+    safe_url,
+    session_defaults,
+)
 
 
 class _GuardedCursor(psycopg.Cursor[Any]):
@@ -69,6 +75,7 @@ def open_projection_connection(url: str, name: str) -> ProjectionConnection:
         raise DatabaseUnreachable(f"no connection to {safe_url(url)}: {reason}") from None
     if may_be_cut_off(connection.pgconn):
         connection.execute(GIVE_UP_ON_US)
+    prepare_nothing_behind_a_pooler(connection)
     connection.execute("set default_transaction_isolation = 'read committed'")
     set_json_loads(jsonb.decode, connection)
     return connection

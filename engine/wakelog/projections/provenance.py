@@ -5,9 +5,12 @@ How this stays correct
 A trigger on the tables of a build aside notes each time the row is written, and the range of positions that is being
 folded then. A range in which it was is folded again in sixteen smaller ones, in the next pass over the log, until each
 is a single event. So it comes to the same for a function per event, a function per batch, and statements in SQL.
+
+What was noted stays in the database, and is read as it is wanted: a row that a million events made takes no more memory
+than one of ten, but for the ranges, of which those that follow each other are one.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, LiteralString
@@ -19,25 +22,38 @@ from psycopg.rows import class_row, tuple_row
 
 from wakelog.errors import BadInput, WakelogError
 from wakelog.postgres import jsonb
-from wakelog.projections.builds import Build, call
+from wakelog.projections.aside import LookAside
+from wakelog.projections.builds import Build
 from wakelog.projections.connection import open_projection_connection
 from wakelog.projections.definition import ProjectionDefinition
 from wakelog.projections.folding import AIM_OF_A_REBUILD, Folding
-from wakelog.projections.rebuilding import begin_aside
 from wakelog.projections.verifying import tables_in
 
 _PARTS = 16
 """Into so many is a range divided in which the row was written."""
 
+_AT_A_TIME = 50
+"""So many of the events found are in memory."""
+
+# A document contains others than itself, and is equal to none of them; what it does not contain is quicker to see.
 _NOTE: LiteralString = """
+    declare
+        v_key constant jsonb := tg_argv[0]::jsonb;
+        v_was jsonb := case when tg_op <> 'INSERT' then to_jsonb(old) end;
+        v_now jsonb := case when tg_op <> 'DELETE' then to_jsonb(new) end;
     begin
-        if (tg_op <> 'INSERT' and to_jsonb(old) @> tg_argv[0]::jsonb)
-           or (tg_op <> 'DELETE' and to_jsonb(new) @> tg_argv[0]::jsonb) then
+        if not v_was @> v_key
+           or v_key <> (select jsonb_object_agg(k.name, v_was -> k.name) from jsonb_object_keys(v_key) k (name)) then
+            v_was := null;
+        end if;
+        if not v_now @> v_key
+           or v_key <> (select jsonb_object_agg(k.name, v_now -> k.name) from jsonb_object_keys(v_key) k (name)) then
+            v_now := null;
+        end if;
+        if v_was is not null or v_now is not null then
             execute format('insert into %I.wakelog_touched (after, upto, was, now) values ($1, $2, $3, $4)',
                            tg_table_schema)
-            using current_setting('wakelog.after')::bigint, current_setting('wakelog.upto')::bigint,
-                  case when tg_op <> 'INSERT' and to_jsonb(old) @> tg_argv[0]::jsonb then to_jsonb(old) end,
-                  case when tg_op <> 'DELETE' and to_jsonb(new) @> tg_argv[0]::jsonb then to_jsonb(new) end;
+            using current_setting('wakelog.after')::bigint, current_setting('wakelog.upto')::bigint, v_was, v_now;
         end if;
         return null;
     end
@@ -85,6 +101,15 @@ class Touch:
     causes: tuple[Cause, ...]
 
 
+@dataclass(slots=True)
+class _Ranges:
+    """Ranges of positions of one size, each of which begins where the one before it ends."""
+
+    after: int
+    upto: int
+    size: int
+
+
 def why(
     connection: Connection[Any],
     url: str,
@@ -95,33 +120,35 @@ def why(
     upto: int,
     *,
     progress: Callable[[int], object] = lambda _: None,
-) -> list[Touch]:
+) -> Generator[Touch]:
     """The events that wrote the row of a projection's table with these values, up to a position, in order.
 
-    The log is folded aside about once for each factor of sixteen between a range and an event, three to five times; and
-    nothing is left behind, whatever happens. ``progress`` is told how many positions were folded. A fold that empties
-    its table with TRUNCATE goes unnoticed.
+    Before the first of them the log is folded aside about once for each factor of sixteen between a range and an event,
+    three to five times. They are read as they are wanted, from the tables aside, which are dropped with the last one,
+    or when the generator is closed (``contextlib.closing``). ``progress`` is told how many positions were folded.
+    A fold that empties its table with TRUNCATE goes unnoticed.
 
     Args:
-        key: columns and their values as text, which say which row.
+        connection: in autocommit.
+        key: columns and their values as text, which say which row; of a column of JSON the value is JSON.
 
-    Raises:
+    Raises, when the first is asked for:
         BadInput: there is no such table or column, or a value is none of the column's type.
-        WakelogError: an event cannot be folded; and what `begin_aside` raises.
+        WakelogError: an event cannot be folded; and what `LookAside.make` raises.
     """
-    ranges, whole = [(0, upto)], True
-    while True:
-        aside = begin_aside(connection, name, definition, upto)
-        try:
+    ranges, whole = [_Ranges(0, upto, upto)], True
+    with LookAside(connection, url, name, definition) as look:
+        while True:
+            aside = look.make(upto)
             _watch(connection, aside.schema, table, key)
             with closing(open_projection_connection(url, name)) as own:
                 _fold(Folding(own, aside.build, definition, aim=AIM_OF_A_REBUILD), ranges, whole, progress)
-            noted = _noted(connection, aside)
-        finally:
-            call(connection, "select wakelog.drop_build(%s)", [aside.build])
-        ranges, whole = sorted({(after, to) for after, to, _, _ in noted}), False
-        if all(to - after == 1 for after, to in ranges):
-            return [_touch(connection, to, was, now) for _, to, was, now in _merged(noted)]
+            ranges, whole = _touched(connection, aside), False
+            if all(one.size == 1 for one in ranges):
+                break
+            look.drop(aside)
+        for position, was, now in _merged(_noted(connection, aside)):
+            yield _touch(connection, position, was, now)
 
 
 def _watch(connection: Connection[Any], schema: str, table: str, key: Mapping[str, str]) -> None:
@@ -129,11 +156,12 @@ def _watch(connection: Connection[Any], schema: str, table: str, key: Mapping[st
     names = tables_in(connection, schema)
     if table not in names:
         raise BadInput(f'expected one of the tables {", ".join(names)}, found "{table}"')
-    wanted = jsonb.encode(_typed(connection, schema, table, key))
+    wanted = _typed(connection, schema, table, key)
     connection.execute(
         sql.SQL(
             """create table {schema}.wakelog_touched (
-                   ordinal bigint generated always as identity, after bigint, upto bigint, was jsonb, now jsonb);
+                   ordinal bigint generated always as identity primary key,
+                   after bigint, upto bigint, was jsonb, now jsonb);
                create function {schema}.wakelog_note() returns trigger language plpgsql as {note};
                create trigger wakelog_note after insert or update or delete on {table}
                for each row execute function {schema}.wakelog_note({key})"""
@@ -144,38 +172,50 @@ def _watch(connection: Connection[Any], schema: str, table: str, key: Mapping[st
     )  # fmt: skip
 
 
-def _typed(connection: Connection[Any], schema: str, table: str, key: Mapping[str, str]) -> dict[str, Any]:
-    """The values as they are in a row's JSON: 7 for "7" in a column of numbers."""
+def _typed(connection: Connection[Any], schema: str, table: str, key: Mapping[str, str]) -> str:
+    """The values as they are in a row's JSON, as an object: 7 for "7" in a column of numbers."""
     if not key:
         raise BadInput("expected at least one column and its value, found none")
-    columns = dict(
-        connection.execute(
-            """select a.attname::text, format_type(a.atttypid, a.atttypmod)
+    columns = {
+        column: (type_, is_json)
+        for column, type_, is_json in connection.execute(
+            """select a.attname::text, format_type(a.atttypid, a.atttypmod),
+                      coalesce(nullif(t.typbasetype, 0), t.oid) in ('json'::regtype, 'jsonb'::regtype)
                from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace
+               join pg_type t on t.oid = a.atttypid
                where n.nspname = %s and c.relname = %s and a.attnum > 0 and not a.attisdropped order by a.attnum""",
             [schema, table],
         ).fetchall()
-    )
-    found: dict[str, Any] = {}
+    }
+    found: list[str] = []
     for column, value in key.items():
         if column not in columns:
             raise BadInput(f'expected one of the columns {", ".join(columns)}, found "{column}"')
+        type_, is_json = columns[column]
         try:
             with connection.transaction(), connection.cursor(row_factory=tuple_row) as cursor:
                 row = cursor.execute(
-                    sql.SQL("select to_jsonb(r.{}) from jsonb_populate_record(null::{}, %s) r").format(
-                        sql.Identifier(column), sql.Identifier(schema, table)
+                    sql.SQL(
+                        "select to_jsonb(r.{})::text"
+                        " from jsonb_populate_record(null::{}, jsonb_build_object(%s::text, {})) r"
+                    ).format(
+                        sql.Identifier(column), sql.Identifier(schema, table),
+                        sql.SQL("%s::jsonb") if is_json else sql.SQL("%s::text"),
                     ),
-                    [jsonb.encode({column: value})],
-                ).fetchone()
+                    [column, value],
+                ).fetchone()  # fmt: skip
         except psycopg.DataError:
-            raise BadInput(f"{column}: expected a value of type {columns[column]}, found {value!r}") from None
-        found[column] = row and row[0]
-    return found
+            raise BadInput(
+                f"{column}: expected a value of type {type_}, found {value!r}",
+                hint="Text in JSON has quotes of its own: column='\"text\"'" if is_json else None,
+            ) from None
+        assert row is not None
+        found.append(f"{jsonb.encode(column)}: {row[0]}")
+    return f"{{{', '.join(found)}}}"
 
 
 def _fold(
-    folding: Folding, ranges: Sequence[tuple[int, int]], whole: bool, progress: Callable[[int], object]
+    folding: Folding, ranges: Sequence[_Ranges], whole: bool, progress: Callable[[int], object]
 ) -> None:
     """Fold everything up to the end of the last range; inside of each, unless it is the whole log, in small pieces."""
     at = 0
@@ -196,29 +236,55 @@ def _fold(
                 return
             at = step.upto
 
-    for after, upto in ranges:
-        go(after, None)
-        go(upto, None if whole else max(1, (upto - after) // _PARTS))
+    for one in ranges:
+        go(one.after, None)
+        go(one.upto, None if whole else max(1, one.size // _PARTS))
 
 
-def _noted(connection: Connection[Any], aside: Build) -> list[tuple[int, int, Any, Any]]:
-    with connection.cursor(row_factory=tuple_row) as cursor:
-        return cursor.execute(
-            sql.SQL("select after, upto, was, now from {}.wakelog_touched order by ordinal").format(
+def _touched(connection: Connection[Any], aside: Build) -> list[_Ranges]:
+    """The ranges in which the row was written."""
+    found: list[_Ranges] = []
+    with connection.transaction(), connection.cursor("wakelog_touched", row_factory=tuple_row) as cursor:
+        cursor.execute(
+            sql.SQL("select distinct after, upto from {}.wakelog_touched order by after").format(
                 sql.Identifier(aside.schema)
             )
-        ).fetchall()
+        )
+        for after, upto in cursor:
+            if found and found[-1].upto == after and found[-1].size == upto - after:
+                found[-1].upto = upto
+            else:
+                found.append(_Ranges(after, upto, upto - after))
+    return found
 
 
-def _merged(noted: list[tuple[int, int, Any, Any]]) -> list[tuple[int, int, Any, Any]]:
+def _noted(connection: Connection[Any], aside: Build) -> Iterator[tuple[int, Any, Any]]:
+    """Each writing of the row: the position of its event, what it was, and what it became."""
+    query = sql.SQL(
+        "select ordinal, upto, was, now from {}.wakelog_touched where ordinal > %s order by ordinal limit %s"
+    ).format(sql.Identifier(aside.schema))
+    last = 0
+    while True:
+        with connection.cursor(row_factory=tuple_row) as cursor:
+            rows = cursor.execute(query, [last, _AT_A_TIME]).fetchall()
+        if not rows:
+            return
+        last = rows[-1][0]
+        for _, upto, was, now in rows:
+            yield upto, was, now
+
+
+def _merged(noted: Iterable[tuple[int, Any, Any]]) -> Iterator[tuple[int, Any, Any]]:
     """What one event wrote, more than once perhaps, as one: from what was before it to what was after."""
-    merged: list[tuple[int, int, Any, Any]] = []
-    for after, to, was, now in noted:
-        if merged and merged[-1][1] == to:
-            merged[-1] = (after, to, merged[-1][2], now)
-        else:
-            merged.append((after, to, was, now))
-    return merged
+    before: tuple[int, Any, Any] | None = None
+    for position, was, now in noted:
+        if before is not None and before[0] == position:
+            was = before[1]
+        elif before is not None:
+            yield before
+        before = (position, was, now)
+    if before is not None:
+        yield before
 
 
 def _touch(connection: Connection[Any], position: int, was: Any, now: Any) -> Touch:

@@ -1,7 +1,7 @@
-"""Making a projection's tables anew beside those that serve: to take their place, to be compared, to look at the past.
+"""Making a projection's tables anew beside those that serve, to take their place.
 
-It is the same fold over the same log into another schema, up to a bound where there is one. Everything there is to know
-about it is in the database, in the commit that holds the rows: whoever comes next goes on where the last one ended.
+It is the same fold over the same log into another schema. Everything there is to know about it is in the database, in
+the commit that holds the rows: whoever comes next goes on where the last one ended.
 """
 
 import time
@@ -30,7 +30,7 @@ def begin_rebuild(
         BadInput: its fold is in Python and no ``definition`` was given, or an older one than what serves.
         WakelogError: somebody else is at it.
     """
-    found = _known(connection, name, definition)
+    found = known(connection, name, definition)
     version = definition.version if definition is not None else max(one.version for one in found)
     same = [one for one in found if one.version == version and one.state in ("building", "serving")]
     begun = [one for one in same if one.state == "building"]
@@ -43,39 +43,10 @@ def begin_rebuild(
     return build(connection, number)
 
 
-def begin_aside(
-    connection: Connection[object],
-    name: str,
-    definition: ProjectionDefinition | None,
-    upto: int,
-    schema: str | None = None,
-) -> Build:
-    """A build that will not serve, of the version that serves, up to a position. Raises as `begin_rebuild`.
-
-    ``connection`` holds the lock on it: when that has gone and it is still there, workers drop it.
-    """
-    found = serving(_known(connection, name, definition), name)
-    if definition is not None and definition.version != found.version:
-        raise BadInput(
-            f'projection "{name}": expected version {found.version}, which serves, in the application, '
-            f"found version {definition.version}"
-        )
-    drop_left_behind(connection, name)
-    number = copy_build(connection, found.build, aside=True, schema=schema, upto=upto)
-    return build(connection, number)
-
-
-def copy_build(
-    connection: Connection[object],
-    source: int,
-    *,
-    aside: bool = False,
-    schema: str | None = None,
-    upto: int | None = None,
-) -> int:
+def copy_build(connection: Connection[object], source: int) -> int:
     """Another build with the fold and the tables of one, empty; ``connection`` holds the lock on it until it ends."""
     with connection.transaction():
-        number = call(connection, "select wakelog.copy_build(%s, %s, %s, %s)", [source, aside, schema, upto])
+        number = call(connection, "select wakelog.copy_build(%s)", [source])
         call(connection, "select pg_advisory_lock(wakelog.lock_space('projection'), %s)", [number])
         call(connection, "select wakelog.make_tables(%s)", [number])
     return number
@@ -107,7 +78,8 @@ def drop_left_behind(connection: Connection[object], name: str) -> str | None:
     return None
 
 
-def _known(connection: Connection[object], name: str, definition: ProjectionDefinition | None) -> list[Build]:
+def known(connection: Connection[object], name: str, definition: ProjectionDefinition | None) -> list[Build]:
+    """All builds of a projection, once what is declared of it is registered. Raises as `begin_rebuild`."""
     if definition is not None and register(connection, definition) is None:
         raise BadInput(
             f'projection "{name}": expected the version that serves or a newer one, found the older version '

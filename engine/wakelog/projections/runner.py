@@ -172,9 +172,7 @@ class Projector:
                 )  # fmt: skip
                 self._keepers[number].start()
         for number, one in builds.items():
-            # Where nothing can be heard, no lock says who lives.
-            droppable = one.left_behind if self.listening else one.state == "retired"
-            if droppable and self._drop_again.get(number, 0.0) <= time.monotonic():
+            if one.left_behind and self._drop_again.get(number, 0.0) <= time.monotonic():
                 self._drop(connection, number)
 
     def _is_ours(self, one: Build) -> bool:

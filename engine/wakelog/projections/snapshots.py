@@ -7,8 +7,9 @@ How this stays correct
 ----------------------
 A snapshot of version v at position p stands for the versions 1 to v, and these are the stream's events at positions up
 to p, no more and no fewer. Versions that were given out by the log come in the order of their positions; those that
-somebody wrote into a row by hand may not. So it is asked, and where it is otherwise the stream has no snapshot from
-there on.
+somebody wrote into a row by hand may not. So it is asked, and the stream has snapshots up to the first position that is
+out of order, and none after it. That depends on the log alone, and not on how many events came at a time: made anew,
+the snapshots are the same.
 """
 
 import logging
@@ -45,12 +46,13 @@ _LAST: LiteralString = """
         select s.version, s.position, s.state from snapshots s
         where s.stream = stream.stream order by s.position desc limit 1) last
 """
-_ORDER: LiteralString = """
-    select count(*), max(o.version), coalesce(bool_and(o.position > o.before), true)
+_FIRST_OUT_OF_ORDER: LiteralString = """
+    select min(o.position)
     from (
-        select e.version, l.position, lag(l.position) over (order by e.version) as before
+        select e.version, l.position, row_number() over (order by l.position) as ordinal
         from wakelog.events e join wakelog.log l on l.seq = e.seq
-        where e.stream = %s and e.version > %s and l.position <= %s) o
+        where e.stream = %(stream)s and e.version > %(version)s and l.position <= %(upto)s) o
+    where o.version <> %(version)s + o.ordinal
 """
 _STORE: LiteralString = (
     "insert into snapshots (stream, position, version, made_by, state) values (%s, %s, %s, %s, %s)"
@@ -100,35 +102,40 @@ def _take(
     for stream, top in tops.items():
         version, position, state = last.get(stream, (0, 0, None))
         assert top.version is not None
-        if top.version - version < every or not _in_order(connection, top, version):
+        if top.version - version < every:
             continue
-        rows = list(_due(definition, connection, top, version, position, state))
+        upto = _in_order(connection, top, version)
+        rows = list(_due(definition, connection, top, upto, version, position, state))
         with connection.cursor() as cursor:
             cursor.executemany(_STORE, rows)
 
 
-def _in_order(connection: psycopg.Connection[Any], top: Event, version: int) -> bool:
-    row = connection.execute(_ORDER, [top.stream, version, top.position]).fetchone()
-    assert top.version is not None
-    return row == (top.version - version, top.version, True)
+def _in_order(connection: psycopg.Connection[Any], top: Event, version: int) -> int:
+    """How far the versions after one come in the order of the positions, one by one: to that of `top` at most."""
+    assert top.position is not None
+    row = connection.execute(
+        _FIRST_OUT_OF_ORDER, {"stream": top.stream, "version": version, "upto": top.position}
+    ).fetchone()
+    return top.position if row is None or row[0] is None else row[0] - 1
 
 
 def _due(
     definition: ProjectionDefinition,
     connection: psycopg.Connection[Any],
     top: Event,
+    upto: int,
     version: int,
     position: int,
     state_text: str | None,
 ) -> Iterator[tuple[str, int, int, int, str]]:
-    """The snapshots of a stream after the last one, up to an event."""
+    """The snapshots of a stream after the last one, up to a position, which is that of `top` at most."""
     every, fold, stream = definition.snapshots, definition.fold, top.stream
     assert every is not None
     assert fold is not None
     assert stream is not None
     state = state_from(definition, state_text)
     for event in read_part(
-        connection, stream, after=position, upto=top.position or 0, after_version=version, upto_version=top.version,
+        connection, stream, after=position, upto=upto, after_version=version, upto_version=top.version,
         types=list(definition.types),
     ):  # fmt: skip
         try:

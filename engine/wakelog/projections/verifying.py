@@ -17,9 +17,10 @@ from psycopg.rows import scalar_row
 
 from wakelog.errors import WakelogError
 from wakelog.postgres.connect import connect
+from wakelog.projections.aside import LookAside
 from wakelog.projections.builds import Build, build, builds_of, call
 from wakelog.projections.definition import ProjectionDefinition
-from wakelog.projections.rebuilding import begin_aside, serving
+from wakelog.projections.rebuilding import serving
 
 _AT_A_TIME = 2000
 
@@ -51,10 +52,10 @@ def verify(
 ) -> Verdict:
     """Compare what serves with what ``fold`` makes of the build it is given.
 
-    Raises as `begin_rebuild`; WakelogError where the fold stops.
+    Raises as `LookAside.make`; WakelogError where the fold stops.
     """
     found = serving(builds_of(connection, [name]) or [], name)
-    with ExitStack() as stack:
+    with LookAside(connection, url, name, definition) as look, ExitStack() as stack:
         past = stack.enter_context(connect(url, autocommit=False, application_name="wakelog verify"))
         position = _stand_still(connection, past, found)
         theirs = {
@@ -66,16 +67,12 @@ def verify(
                 f'projection "{name}" was replaced by another version at this moment',
                 hint=f"Again: wakelog projection verify {name}",
             )
-        aside = begin_aside(connection, name, definition, position)
-        try:
-            fold(aside)
-            if (stopped := build(connection, aside.build)).error is not None:
-                difference = Difference("(the fold stopped)", None, stopped.error)
-                return Verdict(stopped.position, 0, difference)
-            return _compare(connection, theirs, aside.schema, position)
-        finally:
-            stack.close()
-            call(connection, "select wakelog.drop_build(%s)", [aside.build])
+        aside = look.make(position)
+        fold(aside)
+        if (stopped := build(connection, aside.build)).error is not None:
+            difference = Difference("(the fold stopped)", None, stopped.error)
+            return Verdict(stopped.position, 0, difference)
+        return _compare(connection, theirs, aside.schema, position)
 
 
 def _stand_still(connection: Connection[Any], past: Connection[Any], found: Build) -> int:

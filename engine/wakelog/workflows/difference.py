@@ -3,11 +3,10 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
-from wakelog.forgotten import FORGOTTEN
+from wakelog.log.paths import by_path
 from wakelog.postgres import jsonb
-from wakelog.privacy.envelope import is_envelope
 from wakelog.workflows.recorded import Recorded
 
 What = Literal[
@@ -16,8 +15,6 @@ What = Literal[
 
 LONGEST_ERROR = 2000
 """Characters of an error that are recorded (wakelog.add_failure)."""
-
-_ABSENT = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,31 +82,9 @@ def _of_answer(old: dict[str, Any], new: dict[str, Any], ignore: Sequence[str]) 
     if old["private"] != new["private"]:
         yield Difference("private", old["private"], new["private"], old["type"])
     for what in ("payload", "metadata"):
-        for path, was, would_be in by_path(old[what], new[what], ""):
+        for path, was, would_be in by_path(old[what], new[what]):
             if not any(fnmatchcase(path, pattern) for pattern in ignore):
                 yield Difference(what, was, would_be, old["type"], path)
-
-
-def by_path(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Where two JSON values differ: the place, as words joined by dots, what is there in one, and in the other."""
-    if (old is FORGOTTEN or is_envelope(old)) and new is not _ABSENT:
-        return  # what it was, nobody here can say
-    was, now = _places(old), _places(new)
-    if was is not None and now is not None and isinstance(old, dict) == isinstance(new, dict):
-        for name in dict.fromkeys([*was, *now]):
-            place = f"{path}.{name}" if path else name
-            yield from by_path(was.get(name, _ABSENT), now.get(name, _ABSENT), place)
-    elif isinstance(old, bool) != isinstance(new, bool) or old != new:
-        yield path, None if old is _ABSENT else old, None if new is _ABSENT else new
-
-
-def _places(value: Any) -> dict[str, Any] | None:
-    """What an object or an array holds, by name or number; None for any other value."""
-    if isinstance(value, dict):
-        return cast("dict[str, Any]", value)
-    if isinstance(value, list):
-        return {str(n): each for n, each in enumerate(cast("list[Any]", value))}
-    return None
 
 
 def _as_stored(agent: str, answer: dict[str, Any]) -> dict[str, Any]:
