@@ -6,13 +6,16 @@ Which PostgreSQL: --postgres or WAKELOG_TEST_POSTGRES: `installed`, `wheel`, a m
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import psycopg
 import pytest
+from tests.databases import Copies
+from tests.memory import folders_in_memory
 
 from wakelog.postgres.binaries import Binaries, BinariesNotFound, find_binaries
 from wakelog.testing import ThrowawayPostgres
-from wakelog.testing.databases import fresh_database, schema_template
+from wakelog.testing.databases import schema_template
 
 _chosen = pytest.StashKey[Binaries]()
 
@@ -48,7 +51,9 @@ def binaries(pytestconfig: pytest.Config) -> Binaries:
 @pytest.fixture(scope="session")
 def server(binaries: Binaries) -> Iterator[ThrowawayPostgres]:
     """The session's server: quick and careless about crashes."""
-    with ThrowawayPostgres(binaries) as running:
+    with ExitStack() as closing:
+        with folders_in_memory():
+            running = closing.enter_context(ThrowawayPostgres(binaries))
         yield running
 
 
@@ -59,17 +64,31 @@ def template(server: ThrowawayPostgres) -> Iterator[str]:
         yield name
 
 
+@pytest.fixture(scope="session")
+def copies(server: ThrowawayPostgres, template: str) -> Iterator[Copies]:
+    """The session's supply of databases with Wakelog's schema in them."""
+    with Copies(server, template) as supply:
+        yield supply
+
+
+@pytest.fixture(scope="session")
+def empty_copies(server: ThrowawayPostgres) -> Iterator[Copies]:
+    """The session's supply of databases with nothing in them."""
+    with Copies(server, "template1") as supply:
+        yield supply
+
+
 @pytest.fixture
-def database(server: ThrowawayPostgres, template: str) -> Iterator[str]:
+def database(copies: Copies) -> Iterator[str]:
     """The URL of a fresh database with Wakelog's schema in it."""
-    with fresh_database(server, template) as url:
+    with copies.one() as url:
         yield url
 
 
 @pytest.fixture
-def empty_database(server: ThrowawayPostgres) -> Iterator[str]:
+def empty_database(empty_copies: Copies) -> Iterator[str]:
     """The URL of a fresh database with nothing in it."""
-    with fresh_database(server, "template1") as url:
+    with empty_copies.one() as url:
         yield url
 
 
