@@ -8,7 +8,7 @@ import os
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
-from typing import Self
+from typing import LiteralString, Self
 
 import psycopg
 from psycopg import sql
@@ -34,8 +34,9 @@ class Copies:
         self._making = self._closing.enter_context(_Statement(server.url("postgres")))
         self._dropping = self._closing.enter_context(_Statement(server.url("postgres")))
         # Copied as files, a database keeps what the first connection to it would have to find out.
-        by_files = self._making.server_version >= 150000
-        self._make = "create database {} template {}" + (" strategy file_copy" if by_files else "")
+        self._make: LiteralString = "create database {} template {}"
+        if self._making.server_version >= 150000:  # which it is without being asked before that
+            self._make += " strategy file_copy"
         self._next: str | None = None
 
     @contextmanager

@@ -53,7 +53,9 @@ class WorkerProcesses:
         self.killed = 0
         """How many were killed with `kill`."""
         self._seen: set[int] = set()
-        before = set(self._registered())
+        # One connection for all looks: many new ones would take the time the processes need to start.
+        look = psycopg.connect(url, autocommit=True, prepare_threshold=None)
+        before = set(_registered(look))
         with self.log.open("wb") as log:
             self.supervisor = subprocess.Popen(
                 [
@@ -71,7 +73,7 @@ class WorkerProcesses:
                 start_new_session=True,
             )
         try:
-            until(lambda: self._ended() or len(set(self._registered()) - before) >= processes)
+            until(lambda: self._ended() or len(set(_registered(look)) - before) >= processes)
             if self._ended():
                 raise AssertionError(
                     f"the supervisor ended with {self.supervisor.returncode}:\n{self.said()}"
@@ -79,10 +81,13 @@ class WorkerProcesses:
         except BaseException:
             self.stop()
             raise
+        finally:
+            look.close()
 
     def pids(self) -> dict[int, int]:
         """The processes of the workers that live at this moment, by worker id."""
-        alive = self._registered()
+        with psycopg.connect(self.url) as connection:
+            alive = _registered(connection)
         self._seen.update(alive.values())
         return alive
 
@@ -119,13 +124,14 @@ class WorkerProcesses:
     def _ended(self) -> bool:
         return self.supervisor.poll() is not None
 
-    def _registered(self) -> dict[int, int]:
-        with psycopg.connect(self.url) as connection:
-            return dict(connection.execute(_ALIVE).fetchall())
-
     def _signal(self, pid: int, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
+
+
+def _registered(connection: psycopg.Connection) -> dict[int, int]:
+    """The processes of the workers that live at this moment, by worker id."""
+    return dict(connection.execute(_ALIVE).fetchall())
 
 
 def write_app(path: Path, source: str) -> Path:
