@@ -5,13 +5,16 @@ Which PostgreSQL: --postgres or WAKELOG_TEST_POSTGRES: `installed`, `wheel`, a m
 
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import psycopg
 import pytest
 from tests.databases import Copies
-from tests.memory import folders_in_memory
+from tests.memory import roomy_memory
+from tests.prepared import PreparedPostgres
 
 from wakelog.postgres.binaries import Binaries, BinariesNotFound, find_binaries
 from wakelog.testing import ThrowawayPostgres
@@ -52,7 +55,9 @@ def binaries(pytestconfig: pytest.Config) -> Binaries:
 def server(binaries: Binaries) -> Iterator[ThrowawayPostgres]:
     """The session's server: quick and careless about crashes."""
     with ExitStack() as closing:
-        with folders_in_memory():
+        with pytest.MonkeyPatch.context() as patch:
+            if memory := roomy_memory():
+                patch.setattr(tempfile, "tempdir", str(memory))
             running = closing.enter_context(ThrowawayPostgres(binaries))
         yield running
 
@@ -92,12 +97,22 @@ def empty_database(empty_copies: Copies) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def prepared(binaries: Binaries) -> Iterator[Path]:
+    """The data of a server that is stopped, with Wakelog in its database `test`."""
+    with ThrowawayPostgres(binaries) as server:
+        _install_schema(server.url())
+        server.terminate()
+        yield Path(server.get_data_directory())
+
+
 @pytest.fixture
-def crashable_server(binaries: Binaries) -> Iterator[ThrowawayPostgres]:
+def crashable_server(binaries: Binaries, prepared: Path) -> Iterator[ThrowawayPostgres]:
     """A server of the test's own that it may `crash()` and `start()` again; Wakelog is in `url()`, on durable disks."""
-    with ThrowawayPostgres(binaries, durable=True) as running:
-        _install_schema(running.url())
+    with PreparedPostgres(binaries, prepared) as running:
         yield running
+        if running.is_alive():
+            running.crash()  # as nobody wants its data, a last checkpoint is not waited for
 
 
 def _install_schema(url: str) -> None:
