@@ -12,11 +12,15 @@ from textwrap import dedent
 import psycopg
 from tests.worker.waiting import until
 
+from wakelog.worker.supervisor import SILENCE
+
 _SUPERVISE = """
 import sys
-from wakelog.worker.supervisor import run
-target, url, processes, slots, lease, grace = sys.argv[1:]
-sys.exit(run(target, url=url, processes=int(processes), slots=int(slots), lease=float(lease), grace=float(grace)))
+from wakelog.worker import supervisor
+target, url, processes, slots, lease, grace, silence = sys.argv[1:]
+supervisor.SILENCE = float(silence)
+sys.exit(supervisor.run(
+    target, url=url, processes=int(processes), slots=int(slots), lease=float(lease), grace=float(grace)))
 """
 
 _PREAMBLE = """
@@ -45,6 +49,7 @@ class WorkerProcesses:
         slots: int,
         lease: float,
         grace: float,
+        silence: float = SILENCE,
         within: Sequence[str] = (),
     ) -> None:
         self.url = url
@@ -65,7 +70,7 @@ class WorkerProcesses:
                     _SUPERVISE,
                     str(app),
                     url,
-                    *map(str, (processes, slots, lease, grace)),
+                    *map(str, (processes, slots, lease, grace, silence)),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
