@@ -15,6 +15,7 @@ import pytest
 from tests.databases import Copies
 from tests.memory import roomy_memory
 from tests.prepared import PreparedPostgres
+from tests.worker.supervisors import Supervisors
 
 from wakelog.postgres.binaries import Binaries, BinariesNotFound, find_binaries
 from wakelog.testing import ThrowawayPostgres
@@ -113,6 +114,13 @@ def crashable_server(binaries: Binaries, prepared: Path) -> Iterator[ThrowawayPo
         yield running
         if running.is_alive():
             running.crash()  # as nobody wants its data, a last checkpoint is not waited for
+
+
+@pytest.fixture(scope="session")
+def supervisors() -> Iterator[Supervisors]:
+    """Where the supervisors of worker processes come from; nothing is started before one is wanted."""
+    with Supervisors() as ahead:
+        yield ahead
 
 
 def _install_schema(url: str) -> None:

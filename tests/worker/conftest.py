@@ -19,6 +19,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from tests.worker.processes import WorkerProcesses, write_app
+from tests.worker.supervisors import Supervisors
 
 from wakelog.worker.supervisor import SILENCE
 
@@ -33,7 +34,9 @@ def connection(database: str) -> Iterator[psycopg.Connection]:
 
 
 @pytest.fixture
-def start_workers(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StartWorkers]:
+def start_workers(
+    request: pytest.FixtureRequest, supervisors: Supervisors, tmp_path: Path
+) -> Iterator[StartWorkers]:
     """Start workers of an application given as source; those still running are stopped at the end.
 
     On the test's `database`, unless it says `url=`. `within` is a command that runs another, as `nice` does, `silence`
@@ -58,6 +61,7 @@ def start_workers(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[St
         app = write_app(tmp_path / f"app_{next(numbers)}.py", source)
         where: str = url or request.getfixturevalue("database")
         workers = WorkerProcesses(
+            supervisors,
             app,
             where,
             processes=processes,

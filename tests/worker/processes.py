@@ -4,24 +4,13 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import dedent
 
 import psycopg
+from tests.worker.supervisors import Supervisors
 from tests.worker.waiting import until
-
-from wakelog.worker.supervisor import SILENCE
-
-_SUPERVISE = """
-import sys
-from wakelog.worker import supervisor
-target, url, processes, slots, lease, grace, silence = sys.argv[1:]
-supervisor.SILENCE = float(silence)
-sys.exit(supervisor.run(
-    target, url=url, processes=int(processes), slots=int(slots), lease=float(lease), grace=float(grace)))
-"""
 
 _PREAMBLE = """
 import asyncio, os, time
@@ -42,6 +31,7 @@ class WorkerProcesses:
 
     def __init__(
         self,
+        supervisors: Supervisors,
         app: Path,
         url: str,
         *,
@@ -49,7 +39,7 @@ class WorkerProcesses:
         slots: int,
         lease: float,
         grace: float,
-        silence: float = SILENCE,
+        silence: float,
         within: Sequence[str] = (),
     ) -> None:
         self.url = url
@@ -61,22 +51,17 @@ class WorkerProcesses:
         # One connection for all looks: many new ones would take the time the processes need to start.
         look = psycopg.connect(url, autocommit=True, prepare_threshold=None)
         before = set(_registered(look))
-        with self.log.open("wb") as log:
-            self.supervisor = subprocess.Popen(
-                [
-                    *within,
-                    sys.executable,
-                    "-c",
-                    _SUPERVISE,
-                    str(app),
-                    url,
-                    *map(str, (processes, slots, lease, grace, silence)),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        self.supervisor = supervisors.start(
+            app,
+            log=self.log,
+            silence=silence,
+            within=within,
+            url=url,
+            processes=processes,
+            slots=slots,
+            lease=lease,
+            grace=grace,
+        )
         try:
             until(lambda: self._ended() or len(set(_registered(look)) - before) >= processes)
             if self._ended():
