@@ -5,14 +5,21 @@ Which PostgreSQL: --postgres or WAKELOG_TEST_POSTGRES: `installed`, `wheel`, a m
 
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import psycopg
 import pytest
+from tests.databases import Copies
+from tests.memory import roomy_memory
+from tests.prepared import PreparedPostgres
+from tests.worker.supervisors import Supervisors
 
 from wakelog.postgres.binaries import Binaries, BinariesNotFound, find_binaries
 from wakelog.testing import ThrowawayPostgres
-from wakelog.testing.databases import fresh_database, schema_template
+from wakelog.testing.databases import schema_template
 
 _chosen = pytest.StashKey[Binaries]()
 
@@ -48,7 +55,11 @@ def binaries(pytestconfig: pytest.Config) -> Binaries:
 @pytest.fixture(scope="session")
 def server(binaries: Binaries) -> Iterator[ThrowawayPostgres]:
     """The session's server: quick and careless about crashes."""
-    with ThrowawayPostgres(binaries) as running:
+    with ExitStack() as closing:
+        with pytest.MonkeyPatch.context() as patch:
+            if memory := roomy_memory():
+                patch.setattr(tempfile, "tempdir", str(memory))
+            running = closing.enter_context(ThrowawayPostgres(binaries))
         yield running
 
 
@@ -59,26 +70,57 @@ def template(server: ThrowawayPostgres) -> Iterator[str]:
         yield name
 
 
+@pytest.fixture(scope="session")
+def copies(server: ThrowawayPostgres, template: str) -> Iterator[Copies]:
+    """The session's supply of databases with Wakelog's schema in them."""
+    with Copies(server, template) as supply:
+        yield supply
+
+
+@pytest.fixture(scope="session")
+def empty_copies(server: ThrowawayPostgres) -> Iterator[Copies]:
+    """The session's supply of databases with nothing in them."""
+    with Copies(server, "template1") as supply:
+        yield supply
+
+
 @pytest.fixture
-def database(server: ThrowawayPostgres, template: str) -> Iterator[str]:
+def database(copies: Copies) -> Iterator[str]:
     """The URL of a fresh database with Wakelog's schema in it."""
-    with fresh_database(server, template) as url:
+    with copies.one() as url:
         yield url
 
 
 @pytest.fixture
-def empty_database(server: ThrowawayPostgres) -> Iterator[str]:
+def empty_database(empty_copies: Copies) -> Iterator[str]:
     """The URL of a fresh database with nothing in it."""
-    with fresh_database(server, "template1") as url:
+    with empty_copies.one() as url:
         yield url
 
 
+@pytest.fixture(scope="session")
+def prepared(binaries: Binaries) -> Iterator[Path]:
+    """The data of a server that is stopped, with Wakelog in its database `test`."""
+    with ThrowawayPostgres(binaries) as server:
+        _install_schema(server.url())
+        server.terminate()
+        yield Path(server.get_data_directory())
+
+
 @pytest.fixture
-def crashable_server(binaries: Binaries) -> Iterator[ThrowawayPostgres]:
+def crashable_server(binaries: Binaries, prepared: Path) -> Iterator[ThrowawayPostgres]:
     """A server of the test's own that it may `crash()` and `start()` again; Wakelog is in `url()`, on durable disks."""
-    with ThrowawayPostgres(binaries, durable=True) as running:
-        _install_schema(running.url())
+    with PreparedPostgres(binaries, prepared) as running:
         yield running
+        if running.is_alive():
+            running.crash()  # as nobody wants its data, a last checkpoint is not waited for
+
+
+@pytest.fixture(scope="session")
+def supervisors() -> Iterator[Supervisors]:
+    """Where the supervisors of worker processes come from; nothing is started before one is wanted."""
+    with Supervisors() as ahead:
+        yield ahead
 
 
 def _install_schema(url: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from tests.memory import roomy_memory
 
 from wakelog.postgres.binaries import Binaries
 
@@ -47,7 +48,7 @@ def runs() -> Callable[[int], bool]:
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A folder that every account may pass through, as pytest's own is not."""
-    made = Path(tempfile.mkdtemp(prefix="wakelog-test-", dir="/tmp")).resolve()
+    made = Path(tempfile.mkdtemp(prefix="wakelog-test-", dir=roomy_memory() or "/tmp")).resolve()
     made.chmod(0o755)
     yield made
     shutil.rmtree(made, ignore_errors=True)

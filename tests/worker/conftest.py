@@ -19,6 +19,9 @@ from pathlib import Path
 import psycopg
 import pytest
 from tests.worker.processes import WorkerProcesses, write_app
+from tests.worker.supervisors import Supervisors
+
+from wakelog.worker.supervisor import SILENCE
 
 StartWorkers = Callable[..., WorkerProcesses]
 
@@ -31,10 +34,13 @@ def connection(database: str) -> Iterator[psycopg.Connection]:
 
 
 @pytest.fixture
-def start_workers(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StartWorkers]:
+def start_workers(
+    request: pytest.FixtureRequest, supervisors: Supervisors, tmp_path: Path
+) -> Iterator[StartWorkers]:
     """Start workers of an application given as source; those still running are stopped at the end.
 
-    On the test's `database`, unless it says `url=`. `within` is a command that runs another, as `nice` does. The
+    On the test's `database`, unless it says `url=`. `within` is a command that runs another, as `nice` does, `silence`
+    how many seconds a process may say nothing before it is killed, if that is more than one and a half leases. The
     source finds `app`, what agents are declared with, asyncio, os, time and Path there, and `folder`, which is the
     test's `tmp_path`.
     """
@@ -49,12 +55,21 @@ def start_workers(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[St
         slots: int = 4,
         lease: float = 30.0,
         grace: float = 5.0,
+        silence: float = SILENCE,
         within: Sequence[str] = (),
     ) -> WorkerProcesses:
         app = write_app(tmp_path / f"app_{next(numbers)}.py", source)
         where: str = url or request.getfixturevalue("database")
         workers = WorkerProcesses(
-            app, where, processes=processes, slots=slots, lease=lease, grace=grace, within=within
+            supervisors,
+            app,
+            where,
+            processes=processes,
+            slots=slots,
+            lease=lease,
+            grace=grace,
+            silence=silence,
+            within=within,
         )
         started.append(workers)
         return workers

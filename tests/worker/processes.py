@@ -4,20 +4,13 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import dedent
 
 import psycopg
+from tests.worker.supervisors import Supervisors
 from tests.worker.waiting import until
-
-_SUPERVISE = """
-import sys
-from wakelog.worker.supervisor import run
-target, url, processes, slots, lease, grace = sys.argv[1:]
-sys.exit(run(target, url=url, processes=int(processes), slots=int(slots), lease=float(lease), grace=float(grace)))
-"""
 
 _PREAMBLE = """
 import asyncio, os, time
@@ -38,6 +31,7 @@ class WorkerProcesses:
 
     def __init__(
         self,
+        supervisors: Supervisors,
         app: Path,
         url: str,
         *,
@@ -45,6 +39,7 @@ class WorkerProcesses:
         slots: int,
         lease: float,
         grace: float,
+        silence: float,
         within: Sequence[str] = (),
     ) -> None:
         self.url = url
@@ -53,25 +48,22 @@ class WorkerProcesses:
         self.killed = 0
         """How many were killed with `kill`."""
         self._seen: set[int] = set()
-        before = set(self._registered())
-        with self.log.open("wb") as log:
-            self.supervisor = subprocess.Popen(
-                [
-                    *within,
-                    sys.executable,
-                    "-c",
-                    _SUPERVISE,
-                    str(app),
-                    url,
-                    *map(str, (processes, slots, lease, grace)),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        # One connection for all looks: many new ones would take the time the processes need to start.
+        look = psycopg.connect(url, autocommit=True, prepare_threshold=None)
+        before = set(_registered(look))
+        self.supervisor = supervisors.start(
+            app,
+            log=self.log,
+            silence=silence,
+            within=within,
+            url=url,
+            processes=processes,
+            slots=slots,
+            lease=lease,
+            grace=grace,
+        )
         try:
-            until(lambda: self._ended() or len(set(self._registered()) - before) >= processes)
+            until(lambda: self._ended() or len(set(_registered(look)) - before) >= processes)
             if self._ended():
                 raise AssertionError(
                     f"the supervisor ended with {self.supervisor.returncode}:\n{self.said()}"
@@ -79,10 +71,13 @@ class WorkerProcesses:
         except BaseException:
             self.stop()
             raise
+        finally:
+            look.close()
 
     def pids(self) -> dict[int, int]:
         """The processes of the workers that live at this moment, by worker id."""
-        alive = self._registered()
+        with psycopg.connect(self.url) as connection:
+            alive = _registered(connection)
         self._seen.update(alive.values())
         return alive
 
@@ -119,13 +114,14 @@ class WorkerProcesses:
     def _ended(self) -> bool:
         return self.supervisor.poll() is not None
 
-    def _registered(self) -> dict[int, int]:
-        with psycopg.connect(self.url) as connection:
-            return dict(connection.execute(_ALIVE).fetchall())
-
     def _signal(self, pid: int, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
+
+
+def _registered(connection: psycopg.Connection) -> dict[int, int]:
+    """The processes of the workers that live at this moment, by worker id."""
+    return dict(connection.execute(_ALIVE).fetchall())
 
 
 def write_app(path: Path, source: str) -> Path:

@@ -163,7 +163,7 @@ def test_a_process_that_cannot_be_helped_is_replaced_and_nothing_is_lost(
 ) -> None:
     agents = ["loop", "thread", "deaf"]
     workers = {
-        agent: start_workers(BEYOND_HELP.replace("AGENT", agent), slots=8, lease=2, grace=1)
+        agent: start_workers(BEYOND_HELP.replace("AGENT", agent), slots=8, lease=2, grace=1, silence=6)
         for agent in agents
     }
     before = set(workers["loop"].pids().values())

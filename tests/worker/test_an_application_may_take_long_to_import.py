@@ -13,9 +13,9 @@ def test_an_application_may_take_longer_than_its_lease_to_import(
 ) -> None:
     append(connection, "a")
     start_workers("""
-        time.sleep(11.5)
+        time.sleep(7.5)
 
         @app.agent("slow", on="a", start="beginning")
         def slow(event, ctx): return 1
-    """, lease=1.0)  # fmt: skip
+    """, lease=1.0, silence=6.0)  # fmt: skip
     until(lambda: one(connection, "select count(*) from wakelog.events where type = 'slow.completed'") == 1)

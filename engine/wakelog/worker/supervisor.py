@@ -34,6 +34,8 @@ log = logging.getLogger("wakelog.supervisor")
 
 YOUNG = 5.0
 """Seconds; a child that ends sooner makes the next pause longer."""
+SILENCE = 10.0
+"""Seconds; a child may say nothing for so long, however short its lease is."""
 
 
 @dataclass(slots=True)
@@ -220,7 +222,7 @@ class Supervisor:
             while not ended.done() and not self._stopping.is_set():
                 await asyncio.wait([ended, stopped], timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
                 silent = time.monotonic() - child.heard_at
-                if silent > max(self.lease * 1.5, 10.0):
+                if silent > max(self.lease * 1.5, SILENCE):
                     log.error(
                         "worker process %s has been silent for %.0f s; killed", child.process.pid, silent
                     )
