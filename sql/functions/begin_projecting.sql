@@ -1,5 +1,5 @@
 -- Begin to fold the next events into a build, or into one part of it: at most p_window positions, none above p_upto.
--- The transaction holds the checkpoint from here to its end, reads wakelog.new_events (new_events_of_part), writes tables of p_schema and
+-- The transaction holds the checkpoint from here to its end, reads wakelog.new_events, writes tables of p_schema and
 -- no other, and ends with wakelog.finish_projecting(p_build, p_part, p_from, p_to); without that it cannot commit.
 --
 -- p_wanted false: there is nothing to fold, and nothing to finish. Where the log went on with events that are not

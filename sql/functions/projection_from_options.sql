@@ -34,9 +34,9 @@ begin
         raise exception 'projection "%": expected statements for the kind sql and for no other, found kind % and % statements',
             p_name, v_build.kind, cardinality(v_build.statements) using errcode = 'WL006';
     end if;
-    if v_build.kind = 'sql' and v_build.partition_by is not null then
-        raise exception 'projection "%": expected partition_by with a function, found it with statements in SQL', p_name
-            using errcode = 'WL006', hint = 'A statement folds a range in one process.';
+    if p_options ->> 'mode' = 'inline' and v_build.partition_by is not null then
+        raise exception 'projection "%": expected no partition_by for an inline projection', p_name
+            using errcode = 'WL006', hint = 'Producers fold it, each its own events.';
     end if;
     if p_options ->> 'mode' = 'inline' and v_build.kind <> 'sql' then
         raise exception 'projection "%": expected statements in SQL for an inline projection, found functions', p_name

@@ -14,6 +14,7 @@ from tests.projections.producers import Producers
 from tests.worker.processes import write_app
 from tests.worker.waiting import one, until
 
+from wakelog import Wakelog
 from wakelog.agents.load import load_app
 from wakelog.testing import LogUnderTest
 
@@ -105,6 +106,38 @@ def test_live_traffic_goes_into_both(
     with LogUnderTest(database) as log:
         log.run_until_idle(load_app(str(app)))
     assert folds.rows(connection) == folds.by_hand(connection)
+
+
+def test_in_sql_several_processes_fold_what_one_does(
+    connection: psycopg.Connection, processes: Processes, database: str, tmp_path: Path
+) -> None:
+    """Also where some events have no key."""
+    app = Wakelog("test")
+    statement = folds.SQL.replace("payload ->> 'key'", "coalesce(payload ->> 'key', 'none')")
+    app.projection("totals", sql=statement, tables=folds.SQL_TABLES, partition_by="payload.key")
+    folds.count(connection, range(3000), keys=50)
+    connection.execute(
+        "insert into wakelog.events (type, payload)"
+        " select 'counted', jsonb_build_object('n', n) from generate_series(1, 10) n"
+    )
+    with LogUnderTest(database) as log:
+        log.run_until_idle(app)
+    serial = dump(connection)
+    rebuild = processes.start(
+        "projection",
+        "rebuild",
+        "totals",
+        "--processes",
+        "3",
+        "--json",
+        folder=tmp_path,
+        DATABASE_URL=database,
+    )
+    out, err = rebuild.communicate(timeout=30)
+    assert rebuild.returncode == 0, err
+    assert json.loads(out)["served"]
+    assert dump(connection) == serial
+    assert serial.count(b"\n") == 51
 
 
 def test_dropped_and_replayed_it_is_the_same_to_the_byte(

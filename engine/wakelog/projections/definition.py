@@ -89,9 +89,7 @@ def define_projection(
     expect(partition_by is None or bool(_KEY.fullmatch(partition_by)),
            "partition_by stream, correlation, source, metadata.<path> or payload.<path>", partition_by)  # fmt: skip
     statements = _statements(sql)
-    expect(
-        partition_by is None or not statements, "partition_by with a function, not with sql=", partition_by
-    )
+    expect(partition_by is None or mode == "async", "partition_by for mode async only", partition_by)
     expect((fold is None) == bool(statements), "either a function or sql=", "both" if fold else "neither")
     expect(fold is None or callable(fold), "a function", fold)
     expect(not inspect.iscoroutinefunction(fold),

@@ -43,13 +43,8 @@ _EVENTS: LiteralString = """
            n.causation_id, n.idempotency_key, n.schema_version, n.occurred_at, n.recorded_at
     from wakelog.new_events n order by n.position limit %s
 """
-_EVENTS_OF_PART: LiteralString = """
-    select n.position, n.id, n.type, n.source, n.stream, n.version, n.payload, n.metadata, n.correlation_id,
-           n.causation_id, n.idempotency_key, n.schema_version, n.occurred_at, n.recorded_at
-    from wakelog.new_events_of_part n order by n.position limit %s
-"""
 _BEGIN: LiteralString = """
-    select b.p_from, b.p_to, b.p_head, b.p_wanted, b.p_parts,
+    select b.p_from, b.p_to, b.p_head, b.p_wanted,
            case when b.p_wanted
                 then set_config('search_path', format('%%I, public, wakelog, pg_temp', b.p_schema), true) end
     from wakelog.begin_projecting(%s, %s, %s, %s) b
@@ -192,10 +187,10 @@ class Folding:
         else:
             row = ask(_BEGIN, given)
             assert row is not None
-            after, reached, head, wanted, parts, _ = row
+            after, reached, head, wanted, _ = row
             if wanted:
                 self._range = (after, reached)
-                reached = self._call(self.definition, after, reached, parts)
+                reached = self._call(self.definition, after, reached)
                 ask(
                     "select wakelog.finish_projecting(%s, %s, %s, %s)",
                     [self.build, self.part, after, reached],
@@ -207,10 +202,10 @@ class Folding:
         ask("commit")
         return after, reached, head, served
 
-    def _call(self, definition: ProjectionDefinition, after: int, upto: int, parts: int) -> int:
+    def _call(self, definition: ProjectionDefinition, after: int, upto: int) -> int:
         """Call the function with the events of the range; how far these go."""
         with psycopg.Cursor(self.connection, row_factory=tuple_row) as cursor:
-            cursor.execute(_EVENTS if parts == 1 else _EVENTS_OF_PART, [MOST_EVENTS], binary=True)
+            cursor.execute(_EVENTS, [MOST_EVENTS], binary=True)
             events = [Event.from_row(row) for row in cursor.fetchall()]
         self._events = len(events)
         if len(events) == MOST_EVENTS:
