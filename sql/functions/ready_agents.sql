@@ -1,4 +1,4 @@
--- The agents for which a claim may find something, and about how much (never less than 1).
+-- The agents for which a claim may find something, and about how much: at least 1, and of what is due again 100 at most.
 create or replace function wakelog.ready_agents(p_agents text[] default null)
 returns table (agent text, backlog bigint)
 language plpgsql stable
@@ -14,7 +14,11 @@ declare
     v_now timestamptz := wakelog.clock();
 begin
     return query
-    select a.name, greatest(v_head - c.position, 1)
+    select a.name, greatest(1, v_head - c.position + (
+        select count(*) from (
+            select from wakelog.deliveries d
+            where d.agent_id = a.id and d.available_at <= v_now and (d.worker is null or d.lost)
+            limit 100) due))
     from wakelog.agents a
     cross join lateral (
         select n.position, n.swept_at from wakelog.cursors n where n.agent_id = a.id order by n.moved desc limit 1) c

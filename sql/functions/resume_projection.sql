@@ -24,7 +24,8 @@ begin
     from wakelog.projection_builds b, wakelog.projections p
     where b.id = c.build_id and b.projection_id = v_id and p.id = v_id and c.error is not null and p.mode = 'async';
     get diagnostics v_count = row_count;
-    perform pg_notify('wakelog_log', '');
+    -- Who folds one that stopped is to go on, and of one that was paused somebody is to begin.
+    perform pg_notify('wakelog_log', ''), pg_notify('wakelog_projections', p_name);
     return v_count;
 end
 $$;

@@ -44,6 +44,22 @@ def test_in_sql_and_asyncio(
     assert one(connection, "select events from totals.totals") == 2
 
 
+def test_one_that_is_resumed_goes_on_at_once(
+    connection: psycopg.Connection, start_workers: StartWorkers
+) -> None:
+    """Nobody looks by himself for half a minute."""
+    start_workers(f"import wakelog.projections.runner\nwakelog.projections.runner.POLL = 30\n{APP}")
+    wait_until(connection, "totals", timeout=20)
+    folded = "select runner_pid from wakelog.projection_status"
+    connection.execute("select wakelog.pause_projection('totals')")
+    connection.execute("notify wakelog_projections")  # so they look, as for any command
+    until(lambda: one(connection, folded) is None)
+    append(connection, "counted", COUNTED)
+    until(lambda: one(connection, "select wakelog.head()") == 1)
+    connection.execute("select wakelog.resume_projection('totals')")
+    assert wait_until(connection, "totals", 1, timeout=10) == 1
+
+
 def test_the_last_of_many_that_had_no_position_is_waited_for(
     connection: psycopg.Connection, database: str
 ) -> None:

@@ -180,7 +180,7 @@ def test_more_workers_of_one_agent_raise_its_rate_alone(
 ) -> None:
     slow = """
     @app.agent("{name}", on="work", start="beginning")
-    async def {name}(event, ctx): await asyncio.sleep(0.02)
+    async def {name}(event, ctx): await asyncio.sleep(0.1)  # long beside what the machine adds, busy or not
     """
     start_workers(slow.format(name="a"), slots=1)
     start_workers(slow.format(name="b"), slots=1)
@@ -193,7 +193,7 @@ def test_more_workers_of_one_agent_raise_its_rate_alone(
 
     def rates() -> tuple[float, float]:
         before, at = dict(connection.execute(done).fetchall()), time.monotonic()
-        until(lambda: dict(connection.execute(done).fetchall())["b"] >= before["b"] + 40)
+        until(lambda: dict(connection.execute(done).fetchall())["b"] >= before["b"] + 20)
         after, took = dict(connection.execute(done).fetchall()), time.monotonic() - at
         return (after["a"] - before["a"]) / took, (after["b"] - before["b"]) / took
 

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import Connection
-from tests.worker.asking import append, register
+from tests.worker.asking import append, claim, register, sequence
 from tests.worker.keeping import ASLEEP, WORKERS_ASLEEP, keeping
 from tests.worker.waiting import one, until
 
@@ -27,6 +27,17 @@ times = (folder / "times").open("a", buffering=1)
 async def timing(event, ctx):
     times.write(f"{event.payload['number']:06} {time.time() - event.payload['sent']:012.6f}\\n")
 """
+WAITING = """
+import sys
+sys.modules["__main__"].POLL = 30
+
+@app.agent("waiting", on="push", start="beginning")
+async def waiting(event, ctx):
+    (folder / f"begun.{event.position}").touch()
+    while not (folder / "go on").exists():
+        await asyncio.sleep(0.01)
+"""
+OTHERS_ASLEEP = "select count(*) = 3 and bool_and(asleep) from wakelog.workers where alive and worker <> %s"
 TIMED = 20
 DAWDLING = """
 import random, sys
@@ -181,6 +192,24 @@ def test_what_needs_no_position_wakes_a_worker_while_an_append_stays_open(
             assert not one(connection, ASLEEP)
             connection.execute("select wakelog.resume_agent('timing')")
             until(functools.partial(is_timed, tmp_path, 0), within=10)
+
+
+def test_as_many_are_woken_as_what_is_given_back_needs(
+    connection: Connection[Any], database: str, start_workers: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Nobody looks by himself for half a minute."""
+    register(connection, "waiting", "push")
+    append(connection, *["push"] * 3)
+    sequence(connection)
+    worker = one(connection, "select wakelog.start_worker('a test:0', '{waiting}')")
+    held = claim(connection, "waiting", worker)
+    with keeping(database, tmp_path, slow_look=30):
+        start_workers(WAITING, processes=3, slots=1)
+        until(lambda: one(connection, ASLEEP) and one(connection, OTHERS_ASLEEP, worker))
+        tokens = [position for position, _, _ in held], [attempt for _, attempt, _ in held]
+        connection.execute("select wakelog.release('waiting', %s, %s, %s)", [worker, *tokens])
+        until(lambda: len(list(tmp_path.glob("begun.*"))) == 3, within=10)
+        (tmp_path / "go on").touch()
 
 
 def test_the_writers_throughput_does_not_fall_as_clients_rise(
