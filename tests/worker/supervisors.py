@@ -23,9 +23,11 @@ with open(orders["log"], "wb") as log, open(os.devnull, "rb") as nothing:
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)
     os.dup2(nothing.fileno(), 0)
-os.chdir(orders["cwd"])
-os.environ.clear()
-os.environ.update(orders["environment"])
+if orders["surroundings"]:
+    folder, environment = orders["surroundings"]
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
 supervisor.SILENCE = orders["silence"]
 sys.exit(supervisor.run(orders["target"], **orders["options"]))
 """
@@ -42,19 +44,19 @@ class Supervisors:
     ) -> subprocess.Popen[str]:
         """One for an application, with the options of `wakelog.worker.supervisor.run`; what it says is in `log`.
 
-        It has the environment and the folder that this process has at this moment. `within` is a command that runs
-        another, as `nice` does.
+        It has the environment and the folder that this process has at this moment, but for what `within` changes: a
+        command that runs another, as `nice` and `env` do.
         """
         if within:
-            process = _started(within)
+            process, surroundings = _started(within), None
         else:
             process, self._next = self._next or _started(), None
+            surroundings = (str(Path.cwd()), dict(os.environ))  # for it began in those of an earlier test
         orders = {
             "target": str(target),
             "log": str(log),
             "silence": silence,
-            "cwd": str(Path.cwd()),
-            "environment": dict(os.environ),
+            "surroundings": surroundings,
             "options": options,
         }
         log.touch()
