@@ -20,7 +20,9 @@ APP = """
     @app.agent("job", on="job.wanted", start="beginning", max_attempts=1, max_stalled=10)
     async def job(event, ctx):
         await ctx.connection.execute("insert into effects values (%s)", [event.payload["n"]])
-        await asyncio.sleep(0.2)
+        until = "turned" if event.payload["n"] < 20 else "back"
+        while not (folder / until).exists():
+            await asyncio.sleep(0.02)
         return {"n": event.payload["n"]}
 """
 
@@ -83,17 +85,19 @@ def produce(connection: Connection[Any], numbers: range) -> None:
 
 
 def test_all_is_done_once_and_no_lease_lasts_an_hour(
-    url: str, connection: Connection[Any], clock: Clock, start_workers: Callable[..., Any]
+    url: str, connection: Connection[Any], clock: Clock, start_workers: Callable[..., Any], tmp_path: Path
 ) -> None:
     workers = start_workers(APP, url=url, processes=2)
     produce(connection, range(20))
     until(lambda: one(connection, IN_HAND) > 0)
     clock.turn(1)
+    (tmp_path / "turned").touch()
     produce(connection, range(20, 60))
     until(lambda: one(connection, HELD_FOR_AN_HOUR) > 4)
     clock.turn(0)
     # One of the two dies with leases that have an hour to go; its death, not the clock, frees them.
     workers.kill(next(iter(workers.pids().values())))
+    (tmp_path / "back").touch()
     produce(connection, range(60, 80))
     every_effect_once(connection, list(range(80)), within=15)
 
