@@ -198,6 +198,22 @@ def test_a_lease_left_by_another_worker_is_over_when_the_clock_is_turned(wakelog
     assert seen == [2]
 
 
+def test_what_a_rate_holds_back_is_there_when_the_clock_is_turned(wakelog_log: LogUnderTest) -> None:
+    app, seen = Wakelog("shop"), list[int | None]()
+
+    @app.agent("paced", on="order.placed", rate="2/m")
+    async def paced(event: Event, ctx: Context) -> None:
+        seen.append(event.position)
+
+    for _ in range(3):
+        wakelog_log.append("order.placed")
+    wakelog_log.run_until_idle(app)
+    assert seen == [1, 2]
+    wakelog_log.turn_clock("2m")
+    wakelog_log.run_until_idle(app)
+    assert seen == [1, 2, 3]
+
+
 @pytest.mark.parametrize("kind", ["sleeps", "spins in the loop", "spins in a thread", "gives back"])
 def test_work_that_does_not_end_fails_the_test_and_says_what(wakelog_log: LogUnderTest, kind: str) -> None:
     app, ended = Wakelog("shop"), threading.Event()

@@ -79,14 +79,14 @@ def test_neighbours_of_a_spinner_are_given_back(
     """Blocked past its own limit by another handler, an attempt has not failed: it did not get to run."""
     start_workers(
         """
-        @app.agent("spinner", on="work", start="beginning", timeout=1.2, max_attempts=1)
+        @app.agent("spinner", on="work", start="beginning", timeout=2.2, max_attempts=1)
         async def spinner(event, ctx):
             while not (folder / "neighbour.1").exists():
                 await asyncio.sleep(0.01)
             while True:
                 pass
 
-        @app.agent("neighbour", on="work", start="beginning", timeout=0.8, max_attempts=1)
+        @app.agent("neighbour", on="work", start="beginning", timeout=1.5, max_attempts=1)
         async def neighbour(event, ctx):
             tries = len(list(folder.glob("neighbour.*"))) + 1
             (folder / f"neighbour.{tries}").touch()
@@ -120,10 +120,11 @@ def test_having_waited_behind_a_spinner_is_no_excuse(
         """,
         slots=1,
     )
-    # The quick ones let the worker see that it can claim many at a time, so that these two are in one hand.
-    connection.execute(
-        "select wakelog.append('work', to_jsonb(t)) from unnest(array_fill('quick'::text, '{400}') || '{spin,sleep}') t"
-    )
+    # The quick ones let the worker see that it can claim many at a time. When it has, these two come into one hand.
+    append = "select wakelog.append('work', to_jsonb(t)) from unnest(%s::text[]) t"
+    connection.execute(append, [["quick"] * 400])
+    until(lambda: one(connection, "select count(*) from wakelog.history") == 400)
+    connection.execute(append, [["spin", "sleep"]])
     until(lambda: one(connection, "select count(*) from wakelog.dead") == 2)
     claims = "select count(distinct failures -> 0 ->> 'started_at') from wakelog.dead"
     assert one(connection, claims) == 1, "the test did not do what it was made for"
