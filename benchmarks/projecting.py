@@ -43,16 +43,20 @@ COPIED = "create table seen (position bigint not null, key text not null, n int 
 IN_PARTS = """
     from wakelog import Wakelog
     app = Wakelog("bench")
-
-    @app.projection("chains", tables="create table chains (key text primary key, chain text not null)",
-                    partition_by="payload.key", batch=True)
+    ONE = '''insert into chains values (%s, %s)
+             on conflict (key) do update set chain = md5(chains.chain || excluded.chain)'''
+    TABLE = "create table chains (key text primary key, chain text not null)"
+"""
+PER_BATCH = """
+    @app.projection("chains", tables=TABLE, partition_by="payload.key", batch=True)
     def chains(events, connection):
         with connection.cursor() as cursor:
-            cursor.executemany(
-                "insert into chains values (%s, %s) on conflict (key) do update "
-                "set chain = md5(chains.chain || excluded.chain)",
-                [(e.payload["key"], str(e.payload["n"])) for e in events],
-            )
+            cursor.executemany(ONE, [(e.payload["key"], str(e.payload["n"])) for e in events])
+"""
+PER_EVENT = """
+    @app.projection("chains", tables=TABLE, partition_by="payload.key")
+    def chains(event, connection):
+        connection.execute(ONE, (event.payload["key"], str(event.payload["n"])))
 """
 
 
@@ -142,20 +146,20 @@ def in_python(ground: Ground, count: int, turns: int) -> Iterator[Figure]:
     yield found.figure("rebuild in Python, by batch", "events/s", "bare loop, same rows", 0.7)
 
 
-def in_parts(ground: Ground, count: int, turns: int) -> Iterator[Figure]:
+def in_parts(ground: Ground, what: str, source: str, count: int, turns: int) -> Iterator[Figure]:
     """The command over two processes against the same over one, where the work is in Python."""
     url = ground.database()
     fill(url, count, keys=count // 10)
     with tempfile.TemporaryDirectory() as folder:
         app = Path(folder) / "bench_app.py"
-        app.write_text(textwrap.dedent(IN_PARTS))
+        app.write_text(textwrap.dedent(IN_PARTS + source))
         _command(url, app, 1)  # the first one makes what serves
 
         def over(processes: int) -> float:
             return rate(count, lambda: _command(url, app, processes))
 
         found = alternate(turns, lambda: over(2), lambda: over(1))
-    yield found.figure("rebuild over 2 processes", "events/s", "the same over 1", 1.6)
+    yield found.figure(f"rebuild over 2 processes, {what}", "events/s", "the same over 1", 1.6)
 
 
 def beside_appends(ground: Ground, seconds: float, turns: int) -> Iterator[Figure]:
@@ -257,6 +261,7 @@ def figures(ground: Ground, count: int, turns: int) -> Iterator[Figure]:
     """All of them, with a log of so many events for the fastest."""
     yield from in_sql(ground, count, turns)
     yield from in_python(ground, count // 5, turns)
-    yield from in_parts(ground, 2 * count // 5, turns)
+    yield from in_parts(ground, "by event", PER_EVENT, count // 8, turns)
+    yield from in_parts(ground, "by batch", PER_BATCH, 2 * count // 5, turns)
     yield from state_of_a_long_stream(ground, 3 * count // 25, turns)
     yield from beside_appends(ground, max(count / 100_000, 1.0), turns)

@@ -120,7 +120,7 @@ async def _watch(
         await doors.execute("call wakelog.look(true, -1)")
         answer = await doors.execute(_IDLE, [names, shift.session.worker])
         idle = await answer.fetchone()
-        if idle == (True,):
+        if idle == (True,) and not shift.ended:  # what was ended is not due again yet, and not done either
             return None
         if time.monotonic() >= shift.deadline:
             return await _left(doors, names)
