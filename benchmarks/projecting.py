@@ -18,12 +18,12 @@ from benchmarks.by_hand import READ_ON
 from benchmarks.figure import Figure, alternate
 from benchmarks.ground import Ground, rate
 from wakelog import Event, Wakelog, append_many, read_stream
-from wakelog.projections.builds import build, register
+from wakelog.projections.aside import LookAside
+from wakelog.projections.builds import build
 from wakelog.projections.connection import open_projection_connection
 from wakelog.projections.definition import ProjectionDefinition
 from wakelog.projections.folding import AIM_OF_A_REBUILD, MOST_EVENTS, Folding
 from wakelog.projections.live import fold as state_of
-from wakelog.projections.rebuilding import copy_build
 from wakelog.projections.runner import catch_up
 
 KEYS = 1000
@@ -73,16 +73,18 @@ def fill(url: str, count: int, keys: int = KEYS) -> None:
         connection.execute("vacuum analyze wakelog.events, wakelog.log")
 
 
-def fold(url: str, definition: ProjectionDefinition, first: int) -> None:
+def fold(url: str, definition: ProjectionDefinition) -> None:
     """Fold the log into new tables, from the beginning to its end."""
-    with psycopg.connect(url, autocommit=True) as connection:
-        number = copy_build(connection, first)
+    with (
+        psycopg.connect(url, autocommit=True) as connection,
+        LookAside(connection, url, definition.name, definition) as look,
+    ):
+        aside = look.make(_head(connection))
         with closing(open_projection_connection(url, definition.name)) as own:
-            folding = Folding(own, number, definition, aim=AIM_OF_A_REBUILD)
+            folding = Folding(own, aside.build, definition, aim=AIM_OF_A_REBUILD)
             while not folding.advance().at_end:
                 pass
-        assert build(connection, number).behind == 0
-        connection.execute("select wakelog.drop_build(%s)", [number])
+        assert build(connection, aside.build).position == _head(connection)
 
 
 def in_sql(ground: Ground, count: int, turns: int) -> Iterator[Figure]:
@@ -91,7 +93,7 @@ def in_sql(ground: Ground, count: int, turns: int) -> Iterator[Figure]:
     fill(url, count)
     app = Wakelog("bench")
     app.projection("totals", sql=FOLD, tables=TABLE)
-    first = _registered(url, app.projections["totals"])
+    assert catch_up(url, app.projections) == []
 
     def by_hand() -> None:
         with psycopg.connect(url, autocommit=True) as connection:
@@ -102,7 +104,7 @@ def in_sql(ground: Ground, count: int, turns: int) -> Iterator[Figure]:
 
     found = alternate(
         turns,
-        lambda: rate(count, lambda: fold(url, app.projections["totals"], first)),
+        lambda: rate(count, lambda: fold(url, app.projections["totals"])),
         lambda: rate(count, by_hand),
     )
     yield found.figure("rebuild in SQL", "events/s", "one insert .. select .. group by", 0.5)
@@ -120,7 +122,7 @@ def in_python(ground: Ground, count: int, turns: int) -> Iterator[Figure]:
             for event in events:
                 copy.write_row((event.position, event.payload["key"], event.payload["n"]))
 
-    first = _registered(url, app.projections["seen"])
+    assert catch_up(url, app.projections) == []
 
     def by_hand() -> None:
         with psycopg.connect(url, autocommit=True) as connection:
@@ -140,7 +142,7 @@ def in_python(ground: Ground, count: int, turns: int) -> Iterator[Figure]:
 
     found = alternate(
         turns,
-        lambda: rate(count, lambda: fold(url, app.projections["seen"], first)),
+        lambda: rate(count, lambda: fold(url, app.projections["seen"])),
         lambda: rate(count, by_hand),
     )
     yield found.figure("rebuild in Python, by batch", "events/s", "bare loop, same rows", 0.7)
@@ -168,7 +170,7 @@ def beside_appends(ground: Ground, seconds: float, turns: int) -> Iterator[Figur
     fill(url, 50_000)
     app = Wakelog("bench")
     app.projection("totals", sql=FOLD, tables=TABLE)
-    first = _registered(url, app.projections["totals"])
+    assert catch_up(url, app.projections) == []
     script = "insert into wakelog.events (type, payload) values ('bench.other', '{\"n\": 1}');\n"
 
     def append() -> float:
@@ -179,7 +181,7 @@ def beside_appends(ground: Ground, seconds: float, turns: int) -> Iterator[Figur
 
         def again() -> None:
             while not stopping.is_set():
-                fold(url, app.projections["totals"], first)
+                fold(url, app.projections["totals"])
 
         thread = threading.Thread(target=again)
         thread.start()
@@ -234,13 +236,6 @@ def _milliseconds(do: Callable[[int], None], times: int = 50) -> float:
         do(n)
         took.append(time.perf_counter() - began)
     return 1000 * statistics.median(took)
-
-
-def _registered(url: str, definition: ProjectionDefinition) -> int:
-    with psycopg.connect(url, autocommit=True) as connection:
-        number = register(connection, definition)
-    assert number is not None
-    return number
 
 
 def _command(url: str, app: Path, processes: int) -> None:
