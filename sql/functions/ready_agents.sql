@@ -1,4 +1,5 @@
--- The agents for which a claim may find something, and about how much: at least 1, and of what is due again 100 at most.
+-- The agents for which a claim may find something, and about how much: at least 1. What is due again is counted where
+-- it makes a difference, to 100.
 create or replace function wakelog.ready_agents(p_agents text[] default null)
 returns table (agent text, backlog bigint)
 language plpgsql stable
@@ -14,11 +15,14 @@ declare
     v_now timestamptz := wakelog.clock();
 begin
     return query
-    select a.name, greatest(1, v_head - c.position + (
-        select count(*) from (
-            select from wakelog.deliveries d
-            where d.agent_id = a.id and d.available_at <= v_now and (d.worker is null or d.lost)
-            limit 100) due))
+    select a.name, case
+        when v_head - c.position >= 100 then v_head - c.position
+        else greatest(1, v_head - c.position + (
+            select count(*) from (
+                select from wakelog.deliveries d
+                where d.agent_id = a.id and d.available_at <= v_now and (d.worker is null or d.lost)
+                limit 100) due))
+        end
     from wakelog.agents a
     cross join lateral (
         select n.position, n.swept_at from wakelog.cursors n where n.agent_id = a.id order by n.moved desc limit 1) c

@@ -1,6 +1,8 @@
 """Events on their way to agents, as a worker holds them."""
 
 import asyncio
+import heapq
+import math
 import threading
 import time
 from collections import Counter
@@ -98,9 +100,9 @@ class Held:
         self.made_room = False
         """Whether one has ended whose agent's concurrency may have kept more from being claimed."""
         self.stir = asyncio.Event()
-        """Set at that moment, and where `again` has a new time, to end the worker's sleep."""
-        self.again: list[float] = []
-        """When what was let go may be claimed again, on the monotonic clock."""
+        """Set at that moment, and where `again_at` has come nearer, to end the worker's sleep."""
+        self._again: list[float] = []
+        """When what was let go may be claimed again, as a heap."""
         self.eased = asyncio.Event()
         """Set whenever something has ended."""
 
@@ -125,8 +127,20 @@ class Held:
 
         Called when the database has answered: a look that comes before the time would have to wait for the next one.
         """
-        self.again.append(time.monotonic() + seconds)
-        self.stir.set()
+        due = time.monotonic() + seconds
+        heapq.heappush(self._again, due)
+        if self._again[0] == due:
+            self.stir.set()
+
+    @property
+    def again_at(self) -> float:
+        """When the first of that may be claimed again, on the monotonic clock; infinity where there is none."""
+        return self._again[0] if self._again else math.inf
+
+    def seen_to(self, now: float) -> None:
+        """A look follows, in which what may be claimed again by now is found."""
+        while self.again_at <= now:
+            heapq.heappop(self._again)
 
     def all(self) -> list[Delivery]:
         with self._lock:

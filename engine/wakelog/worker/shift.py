@@ -246,12 +246,12 @@ class Shift:
         """Wait to be rung, for a retry to be due, or for the time to look anyway; the agents rung for."""
         until = time.monotonic() + (POLL if self.session.listening else POOLED_POLL)
         while (now := time.monotonic()) < until and not self.worker.stopping.is_set():
-            if self.held.again and min(self.held.again) <= now:
-                self.held.again = [due for due in self.held.again if due > now]
+            if self.held.again_at <= now:
+                self.held.seen_to(now)
                 return None
             if self.held.made_room:
                 return None
-            rung = await self.session.bell(min([until, *self.held.again]) - now, self.held.stir)
+            rung = await self.session.bell(min(until, self.held.again_at) - now, self.held.stir)
             if rung is not None:
                 self.asleep = False
                 return rung
