@@ -28,10 +28,18 @@ Connection = psycopg.Connection[Any]
 SEALED = "select coalesce(max(to_position), 0) from wakelog.seals"
 UNSEALED = "select head - (select coalesce(max(to_position), 0) from wakelog.seals) from wakelog.sequencer"
 HEAD = "select head from wakelog.sequencer"
+NOBODY_SEALS = """
+select not exists (select from pg_stat_activity
+                   where application_name = 'wakelog sealer' and datname = current_database())
+"""
 
 
 def chained_and_covered(connection: Connection) -> None:
-    """The seals are 1, 2, 3 ...; each begins behind the one before and carries its hash; all of them hold."""
+    """The seals are 1, 2, 3 ...; each begins behind the one before and carries its hash; all of them hold.
+
+    The session of a killed sealer may be in the middle of a seal, which it commits: it is waited for.
+    """
+    until(lambda: one(connection, NOBODY_SEALS))
     broken = connection.execute(
         """select number from (
                select number, from_position, previous, row_number() over (order by number) as expected,
