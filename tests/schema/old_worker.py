@@ -7,10 +7,11 @@ go on working whatever the schema becomes. It imports nothing of Wakelog. Run as
 
 it appends and works until its standard input is closed, finishes what it has in hand, and prints one JSON object: how
 many events it appended, how often that was refused at first, and how many deliveries it finished. The first error it
-sees ends it, with exit code 1, but for the one that a worker of that time passed over: a claim that has waited half a
-second for a lock.
+sees ends it, with exit code 1, but for the one that a worker of that time got over: to have waited half a second for a
+lock, with which it passed over a claim, and after which it otherwise started anew.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -225,14 +226,19 @@ class OldWorker:
             session.execute(sql.SQL("listen {}").format(sql.Identifier(f"wakelog_worker_{self.worker}")))
             self.registered.set()
             while not self.stopping.is_set():
-                if not self.look(session, lane, own):
-                    assert _value(session, FALL_ASLEEP, [self.worker, 10])
-                    if not self.look(session, lane, own):
-                        for _ in session.notifies(timeout=0.2, stop_after=1):
-                            pass
-                        session.execute(SEQUENCE)
-                    session.execute(WAKE_UP, [self.worker])
+                # Nothing is in hand here. It goes on under its number, by which it is found.
+                with contextlib.suppress(psycopg.errors.LockNotAvailable):
+                    self.look_and_sleep(session, lane, own)
             session.execute(STOP_WORKER, [self.worker])
+
+    def look_and_sleep(self, session: Connection[Any], lane: Connection[Any], own: Connection[Any]) -> None:
+        if not self.look(session, lane, own):
+            assert _value(session, FALL_ASLEEP, [self.worker, 10])
+            if not self.look(session, lane, own):
+                for _ in session.notifies(timeout=0.2, stop_after=1):
+                    pass
+                session.execute(SEQUENCE)
+            session.execute(WAKE_UP, [self.worker])
 
     def look(self, session: Connection[Any], lane: Connection[Any], own: Connection[Any]) -> bool:
         found = False
