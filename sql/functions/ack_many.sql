@@ -13,6 +13,8 @@ language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 set enable_bitmapscan = off
 set jit = off
 set plan_cache_mode = force_generic_plan

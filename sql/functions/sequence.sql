@@ -9,6 +9,9 @@
 -- statements see more, so each row is tested against that one value; and events this transaction itself
 -- inserts afterwards, like any that began later, have an xid at or above its xmax.
 --
+-- Read once and held are a few events of known types. Of more than those, or with a type that is new, the events are read
+-- again as they are placed.
+--
 -- Plans are fixed on the index, whatever the statistics say after a bulk load; their costs then look so high
 -- that JIT would compile each for 200 ms.
 --
@@ -19,6 +22,8 @@ language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 set jit = off
 set plan_cache_mode = force_generic_plan
 as $$
@@ -26,6 +31,9 @@ declare
     v_now pg_snapshot;
     v_last wakelog.sequencer;
     v_at timestamptz;
+    v_seqs bigint[];
+    v_types integer[];
+    v_few constant bigint := 10000;
     v_count bigint;
 begin
     if pg_current_xact_id_if_assigned() is not null then
@@ -39,7 +47,12 @@ begin
     select s.* into strict v_last from wakelog.sequencer s order by s.run desc limit 1;
     perform wakelog.check_snapshot(v_last, v_now);
 
-    if not exists (select from wakelog.unsequenced(v_last.snapshot, v_now, v_last.rebased_seq)) then
+    select array_agg(u.seq order by u.seq), array_agg(t.id order by u.seq) into v_seqs, v_types
+    from (select n.seq, n.type from wakelog.unsequenced(v_last.snapshot, v_now, v_last.rebased_seq) n
+          limit v_few) u
+    left join wakelog.types t on t.type = u.type;
+
+    if v_seqs is null then
         -- A transaction that began since then and goes on may be loading many events: remembered as running,
         -- it is no longer looked through each time. Losing this in a crash would do no harm.
         if exists (select from pg_snapshot_xip(v_now) as x (id)
@@ -50,20 +63,22 @@ begin
         return 0;
     end if;
     perform wakelog.commit_durably();
-    perform wakelog.learn_types(v_last, v_now);
-
     v_at := greatest(v_last.sequenced_at, wakelog.log_clock());
-    with placed as (
+    if cardinality(v_seqs) < v_few and array_position(v_types, null) is null then
+        insert into wakelog.log (position, seq, type_id, sequenced_at)
+        select v_last.head + n.place, n.seq, n.type_id, v_at
+        from unnest(v_seqs, v_types) with ordinality as n (seq, type_id, place);
+    else
+        perform wakelog.learn_types(v_last, v_now);
         insert into wakelog.log (position, seq, type_id, sequenced_at)
         select v_last.head + row_number() over (order by u.seq), u.seq, t.id, v_at
         from wakelog.unsequenced(v_last.snapshot, v_now, v_last.rebased_seq) u
-        join wakelog.types t on t.type = u.type
-        returning position
-    )
+        join wakelog.types t on t.type = u.type;
+    end if;
+    get diagnostics v_count = row_count;
     update wakelog.sequencer s
-    set head = s.head + (select count(*) from placed), snapshot = v_now, sequenced_at = v_at, run = s.run + 1
-    where s.run = v_last.run
-    returning s.head - v_last.head into v_count;
+    set head = s.head + v_count, snapshot = v_now, sequenced_at = v_at, run = s.run + 1
+    where s.run = v_last.run;
     perform pg_notify('wakelog_log', '');
     return v_count;
 end

@@ -102,7 +102,8 @@ begin
             wakelog.rewind_agent(text, bigint, boolean), wakelog.remove_agent(text),
             wakelog.retry_dead(text, bigint), wakelog.discard_dead(text, bigint)
             to wakelog_worker;
-        grant execute on procedure wakelog.look(boolean, bigint, bigint, double precision) to wakelog_worker;
+        grant execute on procedure wakelog.look(boolean, bigint, bigint, double precision),
+            wakelog.look_on(double precision, double precision, bigint, bigint, double precision) to wakelog_worker;
         -- Of projections.
         grant execute on function
             wakelog.register_projection(text, jsonb), wakelog.declare_projection(text, jsonb),

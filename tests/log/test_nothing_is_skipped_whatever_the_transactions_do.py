@@ -2,6 +2,7 @@
 
 import threading
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -329,11 +330,38 @@ def test_a_producer_that_dies_leaves_nothing_and_stops_nobody(
 
 def test_events_of_one_run_keep_the_order_of_their_insertion(session: Sessions, observer: Connection) -> None:
     one, two = session(autocommit=False), session(autocommit=False)
-    ids = [insert(one), insert(two), insert(one), insert(two)]
-    two.commit()
-    one.commit()
-    assert sequence(observer) == 4
-    assert log_ids(observer) == ids
+    ids: list[UUID] = []
+    # Types that are new, one new beside one known, and known ones.
+    for types in (["a", "a", "a", "a"], ["a", "b", "a", "b"], ["b", "b", "a", "a"]):
+        ids += [insert(session_, type) for session_, type in zip([one, two, one, two], types, strict=True)]
+        two.commit()
+        one.commit()
+        assert sequence(observer) == 4
+        assert log_ids(observer) == ids
+        mistaken = """
+            select count(*) from wakelog.log l
+            join wakelog.types t on t.id = l.type_id join wakelog.events e using (seq)
+            where t.type <> e.type"""
+        assert value(observer, mistaken) == 0
+
+
+@pytest.mark.parametrize("count", [9_999, 10_000, 10_001])
+def test_events_of_a_large_run_keep_the_order_of_their_insertion(
+    session: Sessions, observer: Connection, count: int
+) -> None:
+    """Up to so many are held while they are placed."""
+    insert(observer)
+    sequence(observer)
+    early = session(autocommit=False)
+    insert(early)
+    observer.execute(
+        "insert into wakelog.events (type) select 'thing.happened' from generate_series(3, %s)", [count]
+    )
+    insert(early)
+    early.commit()
+    assert sequence(observer) == count
+    in_order = "select count(*) from wakelog.log_events a join wakelog.events b on b.seq = a.position and b.id = a.id"
+    assert value(observer, in_order) == count + 1
 
 
 def test_a_restored_xid_is_not_believed(observer: Connection) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from psycopg import Connection
-from tests.worker.asking import append, claim, register, sequence
+from psycopg import Connection, sql
+from tests.worker.asking import append, claim, register, sequence, start_worker
 from tests.worker.keeping import ASLEEP, WORKERS_ASLEEP, keeping
 from tests.worker.waiting import one, until
 
@@ -192,6 +192,25 @@ def test_what_needs_no_position_wakes_a_worker_while_an_append_stays_open(
             assert not one(connection, ASLEEP)
             connection.execute("select wakelog.resume_agent('timing')")
             until(functools.partial(is_timed, tmp_path, 0), within=10)
+
+
+def test_the_database_looks_on_by_itself_until_few_events_come(connection: Connection[Any]) -> None:
+    register(connection, "timing", "ping")
+    worker = start_worker(connection, "timing")
+    connection.execute(sql.SQL("listen {}").format(sql.Identifier(f"wakelog_worker_{worker}")))
+    connection.execute("select wakelog.fall_asleep(%s, 1)", [worker])
+    append(connection, *["ping"] * 10)
+    # The first look finds all and rings, the second finds nothing.
+    assert connection.execute("call wakelog.look_on(60, 0.004, -1)").fetchone() == (0.002, 10, 0, None)
+    assert [heard.payload for heard in connection.notifies(timeout=0)] == ["timing"]
+
+
+def test_the_database_looks_by_itself_for_no_longer_than_it_is_told(connection: Connection[Any]) -> None:
+    for gather, longer in ((0.002, 0.004), (0.015, 0.02)):
+        append(connection, *["ping"] * 10)
+        looked = connection.execute("call wakelog.look_on(0, %s, -1)", [gather]).fetchone()
+        assert looked is not None
+        assert looked[:3] == (longer, one(connection, "select wakelog.head()"), 10)
 
 
 def test_as_many_are_woken_as_what_is_given_back_needs(

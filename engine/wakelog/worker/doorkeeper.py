@@ -9,8 +9,9 @@ every second, sequencing first, and nothing is lost.
 
 How this stays correct
 ----------------------
-      sequence, ring --> found some? --> pause a little, again (events gather, one run takes them all)
-            ^              | nothing
+      sequence, ring --> found some? --> pause a little, again (events gather, one run takes them all; while they are
+            ^              |             many, the database goes on by itself)
+            |              | nothing
             |              v
             |         try the beacon, exclusively
             |              |-- refused: somebody is appending; again in 2 ms, doubling to 20
@@ -43,10 +44,10 @@ from wakelog.worker.sealer import sealing
 
 log = logging.getLogger("wakelog.doorkeeper")
 
-SHORTEST_GATHER, LONGEST_GATHER = 0.002, 0.02
-"""Seconds between two runs while events keep coming: longer, the more each run finds."""
-MANY = 10
-"""Events a run finds from which on the next may wait longer: each run costs producers' processor time."""
+GATHER = 0.002
+"""Seconds between two runs while events keep coming. While they are many, the database makes them longer."""
+LOOKING_ON = 0.1
+"""Seconds for which the database goes on by itself, where a stop is not heard."""
 SHORTEST_REFUSAL, LONGEST_REFUSAL = 0.002, 0.02
 """Seconds between two tries for the beacon."""
 SLOW_LOOK = 1.0
@@ -107,6 +108,8 @@ class Office:
         self._next_look = 0.0
         self._rung = -1
         """How far the log reached when workers were last rung."""
+        self._gather = GATHER
+        """How long the next run may wait, while many events keep coming."""
         self._next_housekeeping = 0.0
 
     async def elected(self) -> bool:
@@ -123,23 +126,19 @@ class Office:
         await self._connection.execute("listen wakelog")
         log.info("in office")
         refused = SHORTEST_REFUSAL
-        gather = SHORTEST_GATHER
+        found = await self._look()
         while not self._stopping.is_set():
-            found, due_in = await self._look()
-            if found is None:  # another session is sequencing, and may leave some
-                await _pause(self._stopping, LONGEST_REFUSAL)
-            elif found > 0:
+            if found:
                 refused = SHORTEST_REFUSAL
-                await _pause(self._stopping, gather)
-                gather = min(gather * 2, LONGEST_GATHER) if found >= MANY else SHORTEST_GATHER
-            elif not self._listening:
+                found = await self._look_on()
+                continue
+            if found is None or not self._listening:  # another session is sequencing, and may leave some
                 await _pause(self._stopping, LONGEST_REFUSAL)
             elif await self._ask("select pg_try_advisory_lock(wakelog.lock_space('beacon'), 0)"):
                 refused = SHORTEST_REFUSAL
                 try:
-                    found, due_in = await self._look()
-                    if found == 0:
-                        await self._listen(due_in)
+                    if await self._look() == 0:
+                        await self._listen(self._next_look - time.monotonic())
                         await self._look()  # before letting go: whoever was heard waits for this
                 finally:
                     await self._ask("select pg_advisory_unlock(wakelog.lock_space('beacon'), 0)")
@@ -147,9 +146,10 @@ class Office:
                 await _pause(self._stopping, refused)
                 await self._hear(0.0)  # for an append may stay open for long, and keep it from listening
                 refused = min(refused * 2, LONGEST_REFUSAL)
+            found = await self._look()
 
-    async def _look(self) -> tuple[int | None, float]:
-        """Sequence and ring; how many events were found, and the seconds to the next slow look.
+    async def _look(self) -> int | None:
+        """Sequence and ring; how many events were found.
 
         None where another session was sequencing at that moment.
         """
@@ -161,9 +161,26 @@ class Office:
             if now >= self._next_housekeeping:
                 await self._keep_house(now)
         self._rung, found, due_in = await self._row("call wakelog.look(%s, %s)", [slow, self._rung])
-        if due_in is not None:
-            self._next_look = min(self._next_look, now + max(due_in, 0.001))
-        return found, self._next_look - now
+        self._look_in(due_in, now)
+        return found
+
+    async def _look_on(self) -> int | None:
+        """Wait a little and look; while many are found the database goes on so by itself. What the last look found."""
+        now = time.monotonic()
+        seconds = min(self._next_look - now, LOOKING_ON)
+        if seconds <= 0:
+            await _pause(self._stopping, GATHER)
+            return await self._look()
+        self._gather, self._rung, found, due_in = await self._row(
+            "call wakelog.look_on(%s, %s, %s)", [seconds, self._gather, self._rung]
+        )
+        self._look_in(due_in, time.monotonic())
+        return found
+
+    def _look_in(self, seconds: float | None, now: float) -> None:
+        """Have the next slow look no later than that, where something is due then."""
+        if seconds is not None:
+            self._next_look = min(self._next_look, now + max(seconds, 0.001))
 
     async def _keep_house(self, now: float) -> None:
         """Make history partitions. What stands in the way is told, and tried again in a minute."""
