@@ -32,7 +32,7 @@ def held_up(url: str, worker: int) -> Iterator[None]:
 
 
 def promised(connection: psycopg.Connection[Any], delivery: Delivery) -> float:
-    """When its lease ends in the database, or a moment later, on this process's monotonic clock."""
+    """When its lease ends, or a moment later, on this process's monotonic clock."""
     ends = "select available_at - clock_timestamp() from wakelog.deliveries where position = %s"
     left = one(connection, ends, delivery.position)
     return time.monotonic() + left.total_seconds()
@@ -56,12 +56,11 @@ def test_what_comes_while_a_heartbeat_is_under_way_is_not_taken_for_prolonged(
         watchdog = Watchdog(database, session.worker, held, lease=LEASE, die=lambda why: None)
         ask = asyncio.to_thread
         try:
-            (first,) = await claim(session)
+            (first,), (second,) = await claim(session), await claim(session)
             held.add([first], first.claimed_at + LEASE)
             with held_up(database, session.worker):
                 watchdog.start()
                 await ask(until, lambda: one(connection, WAITS))
-                (second,) = await claim(session)
                 held.add([second], second.claimed_at + LEASE)
                 before = held.until(first)
             await ask(until, lambda: held.until(first) > before)

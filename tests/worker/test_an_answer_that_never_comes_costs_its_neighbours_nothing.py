@@ -7,7 +7,7 @@ import psycopg
 from tests.worker.asking import append, claim, register, sequence, start_worker
 from tests.worker.cutting import cut_at
 from tests.worker.processes import WorkerProcesses
-from tests.worker.waiting import until
+from tests.worker.waiting import one, until
 
 
 def test_only_the_one_that_cannot_be_sent_is_given_up(
@@ -29,6 +29,29 @@ def test_only_the_one_that_cannot_be_sent_is_given_up(
     assert connection.execute("select position, reason from wakelog.dead_letters").fetchall() == [
         (7, "stalled")
     ]
+
+
+def test_beside_one_in_its_last_chance_its_worker_claims_nothing(
+    connection: psycopg.Connection[Any], start_workers: Callable[..., WorkerProcesses]
+) -> None:
+    register(connection, "agent", "work", max_stalled=1)
+    worker = start_worker(connection, "agent", locked=False)
+    append(connection, "work", "work", "work")
+    sequence(connection)
+    for position, attempt, _ in claim(connection, "agent", worker):
+        connection.execute(
+            "select wakelog.stall('agent', %s, %s, %s, 'cut off')", [worker, [position], [attempt]]
+        )
+    connection.execute("select wakelog.stop_worker(%s)", [worker])
+    start_workers("""
+        @app.agent("agent", on="work", start="beginning", max_stalled=1)
+        async def work(event, ctx):
+            await asyncio.sleep(0.2)
+    """)
+    until(lambda: one(connection, "select count(*) from wakelog.history") == 3)
+    at_once = """select count(*) from wakelog.history h join wakelog.history o on o.position > h.position
+                 and o.started_at < h.finished_at and h.started_at < o.finished_at"""
+    assert one(connection, at_once) == 0
 
 
 def test_one_in_its_last_chance_is_claimed_alone(connection: psycopg.Connection[Any]) -> None:
