@@ -60,6 +60,14 @@ begin
         v_late := wakelog.claim_late(v_agent, p_worker, v_room, v_now, p_lease);
         v_room := v_room - cardinality(v_late);
     end if;
+    if cardinality(v_late) = 1 then
+        -- One in its last chance is alone (wakelog.claim_late).
+        if exists (select from wakelog.deliveries d
+                   where d.agent_id = v_agent.id and d.position = v_late[1]
+                     and d.stalled >= greatest(v_agent.max_stalled, 1)) then
+            v_room := 0;
+        end if;
+    end if;
     if v_room > 0 then
         if v_agent.ordered_by is not null then
             v_fresh := wakelog.claim_in_order(v_agent, v_cursor.position, p_worker, v_room, v_now, p_lease);

@@ -1,5 +1,6 @@
 -- Take over deliveries that are due: retries, work given back, and work whose worker let its lease run out
--- or died. The last kind counts as stalled, and is given up when that happens too often.
+-- or died. The last kind counts as stalled, and is given up when that happens too often. One in its last chance is handed
+-- out alone, so that it is never given up for what another one of the same claim did to their worker.
 create or replace function wakelog.claim_late(
     p_agent wakelog.agents, p_worker bigint, p_limit bigint, p_now timestamptz, p_lease interval
 ) returns bigint[]
@@ -8,6 +9,8 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_positions bigint[];
+    v_chances constant integer := greatest(p_agent.max_stalled, 1);
+    v_alone boolean;
 begin
     if not exists (
         select from wakelog.deliveries d
@@ -17,11 +20,18 @@ begin
     end if;
     perform wakelog.bury_stalled(p_agent, p_now);
 
+    select d.stalled + (d.worker is not null)::integer >= v_chances into v_alone
+    from wakelog.deliveries d
+    where d.agent_id = p_agent.id and d.available_at <= p_now and (d.worker is null or d.lost)
+    order by d.available_at, d.position
+    limit 1
+    for update skip locked;
     with due as (
         select d.position from wakelog.deliveries d
         where d.agent_id = p_agent.id and d.available_at <= p_now and (d.worker is null or d.lost)
+          and (v_alone or d.stalled + (d.worker is not null)::integer < v_chances)
         order by d.available_at, d.position
-        limit p_limit
+        limit case when v_alone then 1 else p_limit end
         for update skip locked
     ),
     taken as (

@@ -196,6 +196,46 @@ def test_what_is_known_stays_known_while_older_programs_still_start(
     assert observer.execute(KNOWN, ["roll"]).fetchone() is None
 
 
+ALONE_OLD = ["roll.a", '{"roll.a": [1]}', False]
+"""What a program tells in which one type is closed, in its first version."""
+FAMILY_NEW = ["roll", '{"roll.a": [1, 2], "roll.b": [1]}', True]
+"""And one in which its family is, with a second version of it."""
+
+
+@pytest.mark.parametrize(
+    "order", [(ALONE_OLD, FAMILY_NEW), (FAMILY_NEW, ALONE_OLD)], ids=["old first", "new first"]
+)
+def test_a_type_closed_alone_by_one_program_and_in_its_family_by_another_is_what_either_knows(
+    observer: psycopg.Connection[Any], order: tuple[list[Any], list[Any]]
+) -> None:
+    for closing in order:
+        observer.execute(CLOSE, closing)
+    told = {(t, v): refused(observer, t, v) for t, v in (
+        ("roll.a", 1), ("roll.a", 2), ("roll.b", 1), ("roll.a", 3), ("roll.b", 2), ("roll.c", 1),
+    )}  # fmt: skip
+    assert {key: state for key, state in told.items() if state} == {
+        ("roll.a", 3): "WL011", ("roll.b", 2): "WL011", ("roll.c", 1): "WL009",
+    }  # fmt: skip
+    with pytest.raises(psycopg.Error, match=r'expected version 1, 2 of the type "roll.a", found 3'):
+        observer.execute(INSERT, ["roll.a", 3])
+
+
+@pytest.mark.parametrize("new_first", [False, True], ids=["old first", "new first"])
+def test_a_part_of_a_family_closed_by_another_program_is_what_either_knows(
+    observer: psycopg.Connection[Any], new_first: bool
+) -> None:
+    closings = [["roll", '{"roll.a": [1]}', True], ["roll.item", '{"roll.item.added": [1]}', True]]
+    for closing in reversed(closings) if new_first else closings:
+        observer.execute(CLOSE, closing)
+    assert refused(observer, "roll.item.added", 1) is None
+    assert refused(observer, "roll.item.added", 2) == "WL011"
+    assert refused(observer, "roll.item.taken", 1) == "WL009"
+    # A list that people wrote is the whole list.
+    observer.execute("select wakelog.declare_family('roll', null)")
+    observer.execute("select wakelog.declare_family('roll', array['roll.a'])")
+    assert refused(observer, "roll.item.added", 1) == "WL009"
+
+
 def test_a_list_of_an_older_program_takes_nothing_away(observer: psycopg.Connection[Any]) -> None:
     observer.execute(CLOSE, ["roll", '{"roll.a": [1, 2], "roll.b": [1]}', True])
     observer.execute("select wakelog.declare_family('roll', array['roll.a', 'roll.old'])")

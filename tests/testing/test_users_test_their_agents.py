@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from tests.worker.waiting import one, until
 
 from wakelog import BadInput, BatchContext, Context, DoNotRetry, Event, Fixed, GiveBack, Wakelog
 from wakelog.testing import DeadLetter, LogUnderTest, NotIdle, ThrowawayPostgres
@@ -256,6 +257,44 @@ def test_work_that_does_not_end_fails_the_test_and_says_what(wakelog_log: LogUnd
     assert any(line.endswith("last error: ValueError: not today") for line in failure.value.left)
     assert ended.wait(5)
     assert not wakelog_log.connection.execute("select from wakelog.workers where alive").fetchall()
+
+
+def test_a_handler_that_had_to_be_ended_is_not_done_when_its_failure_is_recorded_before_anybody_looks(
+    wakelog_log: LogUnderTest,
+) -> None:
+    """The look for idleness is held up until the failure is written, and nothing is left for the agents to do."""
+    app, began, looks_on = Wakelog("shop"), threading.Event(), threading.Event()
+
+    @app.agent("restless", on="order.placed", backoff=Fixed("1h"))
+    async def restless(event: Event, ctx: Context) -> None:
+        began.set()
+        await asyncio.to_thread(looks_on.wait, 10)
+        while True:
+            pass
+
+    def hold_up() -> None:
+        assert began.wait(10)
+        with (
+            psycopg.connect(wakelog_log.url) as somebody,
+            psycopg.connect(wakelog_log.url, autocommit=True) as look,
+        ):
+            somebody.execute("lock table wakelog.sequencer in access exclusive mode")
+            until(lambda: one(look, "select exists (select from pg_stat_activity where query like 'call wakelog.look%%'"
+                                    " and wait_event_type = 'Lock' and datname = current_database())"))  # fmt: skip
+            looks_on.set()
+            until(
+                lambda: one(look, "select exists (select from wakelog.deliveries where failures is not null)")
+            )
+
+    wakelog_log.append("order.placed")
+    holding = threading.Thread(target=hold_up)
+    holding.start()
+    with pytest.raises(NotIdle) as failure:
+        wakelog_log.run_until_idle(app, timeout=1.0)
+    holding.join()
+    assert looks_on.is_set(), "the test did not do what it was made for"
+    assert failure.value.left[0].startswith("restless at 1 (order.placed), attempt 1: kept everybody waiting")
+    assert failure.value.left[0].endswith("and was ended")
 
 
 def test_the_message_comes_with_what_the_handlers_logged(

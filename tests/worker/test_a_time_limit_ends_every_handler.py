@@ -34,7 +34,54 @@ def spin():
 
 async def endless(event, ctx): await ctx.step("spin", spin)
 """,
+    "async, the model of its event spins": """
+class Work(Endless): pass
+event_model("work")(Work)
+
+async def endless(event, ctx): ...
+""",
+    "sync, the model of its event spins": """
+class Work(Endless): pass
+event_model("work")(Work)
+
+def endless(event, ctx): ...
+""",
+    "sync, the upcaster of its event spins": """
+class Work(BaseModel): pass
+event_model("work", version=2)(Work)
+
+@upcaster("work", 1)
+def spin(payload):
+    while True:
+        pass
+
+def endless(event, ctx): ...
+""",
+    "async, the model of its answer spins": """
+class Answer(Endless): pass
+event_model("endless.completed", closed=True)(Answer)
+
+async def endless(event, ctx): return {}
+""",
+    "sync, the model of its answer spins": """
+class Answer(Endless): pass
+event_model("endless.completed", closed=True)(Answer)
+
+def endless(event, ctx): return {}
+""",
 }
+
+MODELS = """
+from pydantic import BaseModel, model_validator
+from wakelog import event_model, upcaster
+
+class Endless(BaseModel):
+    @model_validator(mode="before")
+    @classmethod
+    def spin(cls, value):
+        while True:
+            pass
+"""
 
 OTHERS = """
 @app.agent("other", on="other", start="beginning")
@@ -45,6 +92,7 @@ async def other(event, ctx):
 
 def declared(handler: str, *, max_attempts: int) -> str:
     return f"""
+{MODELS if "BaseModel" in handler or "Endless" in handler else ""}
 {handler}
 app.agent("endless", on="work", start="beginning", timeout={LIMIT}, max_attempts={max_attempts}, backoff=Fixed(0))(
     endless)

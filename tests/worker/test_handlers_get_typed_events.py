@@ -73,6 +73,35 @@ def test_what_cannot_be_read_is_a_failed_attempt_and_the_rest_of_the_batch_goes_
     until(lambda: one(connection, waiting) == 2)
 
 
+def test_what_the_code_of_a_model_raises_is_the_failure_of_that_event_alone(
+    connection: psycopg.Connection, start_workers: Callable[..., WorkerProcesses]
+) -> None:
+    connection.execute(INSERT, [1, '{"total": 1}'])
+    connection.execute(INSERT, [1, '{"total": null}'])
+    start_workers("""
+        from pydantic import BaseModel, model_validator
+        from wakelog import event_model
+
+        @event_model("order.placed")
+        class OrderPlaced(BaseModel):
+            total: int
+
+            @model_validator(mode="before")
+            @classmethod
+            def rounded(cls, value):
+                return {"total": round(value["total"])}
+
+        @app.agent("counting", on="order.placed", start="beginning", batch=10, max_attempts=1)
+        def count(events, ctx):
+            return [event.data.total for event in events]
+    """)
+    until(lambda: one(connection, "select count(*) from wakelog.history where outcome = 'completed'") == 1)
+    until(lambda: one(connection, "select count(*) from wakelog.dead") == 1)
+    ((position, error),) = connection.execute("select position, error from wakelog.dead_letters").fetchall()
+    assert position == 2
+    assert error.startswith("TypeError: ")
+
+
 def test_a_worker_tells_the_database_what_is_closed(
     connection: psycopg.Connection, start_workers: Callable[..., WorkerProcesses]
 ) -> None:

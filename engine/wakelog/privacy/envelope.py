@@ -18,6 +18,8 @@ from wakelog.postgres import jsonb
 
 MARK = "$private"
 _NONCE = 12
+_LAST_KEY = 2**63 - 1
+"""What the database numbers keys up to. JSON has larger numbers, and anybody can write an object of this form."""
 
 
 def is_envelope(value: Any) -> TypeGuard[dict[str, Any]]:
@@ -27,7 +29,8 @@ def is_envelope(value: Any) -> TypeGuard[dict[str, Any]]:
     inner = cast("dict[str, Any]", value[MARK])
     if not isinstance(inner, dict) or set(inner) != {"key", "box"}:  # pyright: ignore[reportUnnecessaryIsInstance]
         return False
-    return type(inner["key"]) is int and isinstance(inner["box"], str)
+    key = inner["key"]
+    return type(key) is int and 0 < key <= _LAST_KEY and isinstance(inner["box"], str)
 
 
 def key_of(envelope: dict[str, Any]) -> int:

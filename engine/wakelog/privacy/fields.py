@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from wakelog.errors import BadInput
@@ -57,16 +57,21 @@ def check_places(private: Mapping[str, str]) -> None:
             )
 
 
-def envelopes(payload: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
-    """The envelopes in a payload, and where each is."""
-    if is_envelope(payload):
-        yield words, payload
-    elif isinstance(payload, dict):
-        for word, value in payload.items():  # pyright: ignore[reportUnknownVariableType]
-            yield from envelopes(value, (*words, str(word)))  # pyright: ignore[reportUnknownArgumentType]
-    elif isinstance(payload, list):
-        for at, value in enumerate(payload):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-            yield from envelopes(value, (*words, str(at)))
+def envelopes(payload: Any) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    """The envelopes in a payload, in no order, and where each is; without a call for each level, of which JSON may have
+    more than Python has calls.
+    """
+    left: list[tuple[tuple[str, ...], Any]] = [((), payload)]
+    while left:
+        words, value = left.pop()
+        if is_envelope(value):
+            yield words, value
+        elif isinstance(value, dict):
+            inside = cast("dict[Any, Any]", value)
+            left += [((*words, str(word)), inner) for word, inner in inside.items()]
+        elif isinstance(value, list):
+            inside = cast("list[Any]", value)
+            left += [((*words, str(at)), inner) for at, inner in enumerate(inside)]
 
 
 def keys_wanted(payload: Any) -> set[int]:

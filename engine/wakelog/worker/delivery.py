@@ -31,6 +31,11 @@ class Delivery:
         """Failed attempts including this one, should it fail."""
         return self.attempt - self.stalled
 
+    @property
+    def last_chance(self) -> bool:
+        """Whether it is given up if it stalls once more. It is handed out alone (wakelog.claim_late)."""
+        return 0 < self.stalled >= self.agent.max_stalled
+
     @classmethod
     def from_row(cls, agent: AgentDefinition, row: tuple[Any, ...], asked_at: float) -> "Delivery":
         """The delivery of a row of attempt, stalled and the event, asked for at that time on the monotonic clock."""
@@ -67,10 +72,11 @@ class Work:
         """Which attempt it is; of a batch, the highest."""
         return max((delivery.attempt for delivery in self.deliveries), default=0)
 
-    def begin(self) -> None:
-        """The handler starts, and its time with it; what blocked others before is no excuse."""
+    def begin(self) -> float:
+        """The handler starts, and its time with it, which is returned; what blocked others before is no excuse."""
         self.blocked = False
-        self.started_at = time.monotonic()
+        self.started_at = began = time.monotonic()
+        return began
 
     def end(self) -> None:
         """The handler has ended."""
@@ -93,7 +99,8 @@ class Held:
     """Everything a worker holds, running or waiting for a slot. Read by the watchdog's thread as well."""
 
     def __init__(self) -> None:
-        self._deliveries: dict[Delivery, None] = {}
+        self._deliveries: dict[Delivery, float] = {}
+        """Each with the moment until which it is sure to be this worker's, on the monotonic clock."""
         self._running: dict[Work, None] = {}
         self._by_agent: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -106,9 +113,10 @@ class Held:
         self.eased = asyncio.Event()
         """Set whenever something has ended."""
 
-    def add(self, deliveries: list[Delivery]) -> None:
+    def add(self, deliveries: list[Delivery], until: float) -> None:
+        """They are this worker's until then, on the monotonic clock."""
         with self._lock:
-            self._deliveries.update(dict.fromkeys(deliveries))
+            self._deliveries.update(dict.fromkeys(deliveries, until))
         self._by_agent.update(delivery.agent.name for delivery in deliveries)
 
     def drop(self, deliveries: list[Delivery]) -> None:
@@ -121,6 +129,21 @@ class Held:
             self.made_room = True
             self.stir.set()
         self.eased.set()
+
+    def prolonged(self, deliveries: list[Delivery], until: float) -> None:
+        """The database was asked to prolong these leases, and has answered.
+
+        One that may have run out by then was not prolonged, and one that has come since was not asked for.
+        """
+        now = time.monotonic()
+        with self._lock:
+            for delivery in deliveries:
+                if self._deliveries.get(delivery, now) > now:
+                    self._deliveries[delivery] = until
+
+    def until(self, delivery: Delivery) -> float:
+        """Until when it is sure to be this worker's, on the monotonic clock; the past where it is not held."""
+        return self._deliveries.get(delivery, -math.inf)
 
     def again_in(self, seconds: float) -> None:
         """Something was let go that may be claimed again in so many seconds, for which a sleeping worker is to look.
@@ -167,6 +190,9 @@ class Held:
     @property
     def slots_taken(self) -> int:
         return len(self._running)
+
+    def __contains__(self, delivery: Delivery) -> bool:
+        return delivery in self._deliveries
 
     def __len__(self) -> int:
         return len(self._deliveries)

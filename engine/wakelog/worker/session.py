@@ -17,7 +17,7 @@ import os
 import socket
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, LiteralString
 
 import psycopg
@@ -135,15 +135,36 @@ class Session:
         return Claimed(agent, cursor, asked_at)
 
     async def read(self, claimed: Claimed) -> list[Delivery]:
-        """The deliveries that were claimed."""
+        """The deliveries that were claimed. What is private in them is `unveil`ed before anybody begins with them."""
         agent, asked_at = claimed.agent, claimed.asked_at
-        deliveries = [Delivery.from_row(agent, row, asked_at) for row in await claimed.cursor.fetchall()]
+        return [Delivery.from_row(agent, row, asked_at) for row in await claimed.cursor.fetchall()]
+
+    async def unveil(self, deliveries: list[Delivery]) -> None:
+        """Decrypt what is private in their events. One that this cannot be done with has an `Unreadable` payload then.
+
+        Raises psycopg.OperationalError: it is not the events' fault, and none of them may have been decrypted.
+        """
         veiled = [delivery for delivery in deliveries if is_veiled(delivery.event)]
-        if veiled:
-            events = await converse(self.connection, shown(delivery.event for delivery in veiled))
-            for delivery, event in zip(veiled, events, strict=True):
-                delivery.event = event
-        return deliveries
+        if not veiled:
+            return
+        try:
+            await self._show(veiled)
+        except psycopg.OperationalError:
+            raise
+        except Exception:
+            for delivery in veiled:
+                try:
+                    await self._show([delivery])
+                except psycopg.OperationalError:
+                    raise
+                except Exception as error:
+                    why = jsonb.Unreadable(f"{type(error).__name__}: {error}")
+                    delivery.event = replace(delivery.event, payload=why, metadata={})
+
+    async def _show(self, veiled: list[Delivery]) -> None:
+        events = await converse(self.connection, shown(delivery.event for delivery in veiled))
+        for delivery, event in zip(veiled, events, strict=True):
+            delivery.event = event
 
     async def still_there(self) -> None:
         """Ask, once a second at most, whether the connection is; with it goes the lock that says this worker lives.

@@ -49,6 +49,8 @@ is slower to take what is done than to hand out more, they would pile up without
 SHARES = 16
 """Among so many agents at most is the room of one look divided: a claim for a single event costs nearly as much as one
 for thirty. Where that uses it up, the others come into the next look."""
+ALONE = 5.0
+"""Seconds for which nothing is claimed beside a delivery in its last chance."""
 IN_A_ROW = 0.002
 """Seconds for which a slot goes on with handlers that wait for nothing, before everything else has its turn."""
 AHEAD = 0.05
@@ -78,9 +80,11 @@ class Shift:
             session.worker, self.connections, self.settling, worker.slots, worker.replace
         )
         self.watchdog = Watchdog(worker.url, session.worker, self.held, lease=worker.lease, die=self._die)
-        self.claims = Claims(session, self.held)
+        self.claims = Claims(session, self.held, self._give_back)
         self.batch_claims = BatchClaims(worker.slots, self.held)
         self.queue = WorkQueue()
+        self.alone: Delivery | None = None
+        """One in its last chance, beside which nothing is claimed: what comes may take this process with it."""
         self.seconds_each = 1.0
         self.asleep = False
         self.resting: dict[str, float] = {}
@@ -119,7 +123,7 @@ class Shift:
             await _end([*tasks, stopped])
             await self.settling.close()
             await self.connections.close()
-            self.execution.threads.shutdown(wait=False, cancel_futures=True)
+            self.execution.threads.close()
             await self.session.close()
 
     async def _until_lost(self) -> None:
@@ -150,6 +154,7 @@ class Shift:
         room = self._room()
         if room <= 0:
             self.held.eased.clear()
+            await self.claims.take()
             await self._wait(self.held.eased, POLL)
             await self.session.still_there()
             return names
@@ -164,6 +169,7 @@ class Shift:
         more = await self._look(None, room)
         rung: list[str] | None = None
         if not more and len(self.held) <= before:
+            await self.claims.take()  # of an agent that rests
             rung = await self._left() or await self._sleep()
         if self.asleep:
             self.asleep = False
@@ -202,10 +208,10 @@ class Shift:
                 share = min(share, self._places_at_once())
                 if share <= 0:
                     continue
-            if share <= 0:
+            if share <= 0 or self._somebody_is_alone():
                 self.passed_over.append(name)
                 continue
-            limit = self._limit(agent, share)
+            limit = self._limit(agent, share, -self.claims.taken_of(agent))
             if limit <= 0:
                 crowded = True
                 continue
@@ -229,6 +235,8 @@ class Shift:
             if claim.stale:
                 await self._give_back(claim.deliveries)
                 continue
+            if claim.deliveries and claim.deliveries[0].last_chance:
+                self.alone = claim.deliveries[0]
             work, excess = grouped(agent, claim.deliveries), list[Delivery]()
             if agent.batch is not None:
                 work, excess = self.batch_claims.admit(agent, work, max(share, claim.share))
@@ -239,6 +247,7 @@ class Shift:
                 await self._give_back(excess)
         if crowded and not found:
             self.held.eased.clear()
+            await self.claims.take()
             await self._wait(self.held.eased, POLL)
         return more or crowded or bool(self.passed_over)
 
@@ -261,19 +270,19 @@ class Shift:
     def _limit(self, agent: AgentDefinition, share: int, besides: int = 0) -> int:
         """How many deliveries to claim for a share of the slots; 0 while there are enough that wait to be written.
 
-        ``besides`` are claimed already, and not held yet.
+        ``besides`` are claimed already, and not held yet; below 0, so many are held that were not asked for yet.
         """
         if agent.batch is not None:
             return self.batch_claims.limit(agent, share, besides)
         return min(share, self.worker.slots + UNWRITTEN - self.held.of(agent) - besides)
 
-    def _limit_ahead(self, agent: AgentDefinition, share: int, besides: int) -> int:
+    def _limit_ahead(self, agent: AgentDefinition, share: int, meanwhile: int, not_held: int) -> int:
         """How many to claim while those are worked off: none, unless that is done in a moment, and nothing has to begin
-        at once.
+        at once. ``not_held`` of them are not held yet.
         """
-        calls = -(-besides // (agent.batch or 1))
+        calls = -(-meanwhile // (agent.batch or 1))
         quick = agent.rate is None and calls * self.seconds_each <= self.worker.slots * AHEAD
-        return self._limit(agent, share, besides) if quick else 0
+        return self._limit(agent, share, not_held) if quick else 0
 
     def _places_at_once(self) -> int:
         """How many deliveries may be claimed that have to begin at once: they go ahead of what waits in the queue."""
@@ -281,8 +290,17 @@ class Shift:
         soon = self.seconds_each / self.worker.slots < PROMPTLY / 4
         return max(free, 1 - self.queue.ahead if soon else 0)
 
+    def _somebody_is_alone(self) -> bool:
+        """Whether a delivery in its last chance has come into hand a moment ago, and has not ended."""
+        alone = self.alone
+        if alone is not None and (alone not in self.held or time.monotonic() > alone.claimed_at + ALONE):
+            self.alone = alone = None
+        return alone is not None
+
     def _room(self) -> int:
         """How much more to claim: what the slots can do in a short time, so that others get their share."""
+        if self._somebody_is_alone():
+            return 0
         ahead = int(self.worker.slots * AHEAD / max(self.seconds_each, 1e-6))
         wanted = max(self.worker.slots, min(ahead, LARGEST_BATCH))
         room = wanted - self.queue.qsize() - self.held.slots_taken
@@ -299,14 +317,17 @@ class Shift:
                 await asyncio.sleep(0)
                 let_others_at = time.monotonic() + IN_A_ROW
             work = await self.queue.get()
-            claimed_at = work.deliveries[0].claimed_at  # all of it in one claim
-            if self.watchdog.lost.is_set() or time.monotonic() >= max(
-                claimed_at + self.worker.lease, self.watchdog.held_until
-            ):
-                self.held.drop(work.deliveries)  # the leases ran out while this process could not run
-                continue
+            first = work.deliveries[0]  # all of it in one claim
             started = time.monotonic()
-            if work.agent.rate is not None and started - claimed_at > PROMPTLY:
+            if self.watchdog.lost.is_set():
+                self.held.drop(work.deliveries)
+                continue
+            if started >= self.held.until(first):
+                await self._give_back(
+                    work.deliveries
+                )  # what has not been lost while this process could not run
+                continue
+            if work.agent.rate is not None and started - first.claimed_at > PROMPTLY:
                 await self._give_back(work.deliveries)  # too late to keep the pace
                 continue
             self.held.start(work)
@@ -323,7 +344,7 @@ class Shift:
             unbegun += self.queue.get_nowait().deliveries
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORDS):
-                unbegun += await self.claims.last(self.agents)
+                unbegun += await self.claims.last()
         await self._give_back(unbegun)
         deadline = time.monotonic() + self.worker.grace
         while self.held.slots_taken and time.monotonic() < deadline:
@@ -339,9 +360,11 @@ class Shift:
         await self.session.stop()
 
     async def _give_back(self, deliveries: list[Delivery]) -> None:
-        with contextlib.suppress(TimeoutError, WakelogError, psycopg.Error):
+        try:
             async with asyncio.timeout(LAST_WORDS):
                 await self.settling.release(deliveries)
+        except (TimeoutError, WakelogError, psycopg.Error):
+            self.held.drop(deliveries)  # or they would be prolonged, and nobody would ever begin with them
 
     async def _wait(self, event: asyncio.Event, timeout: float) -> None:
         # Not wait_for, which may swallow being cancelled at the moment in which the event comes.
@@ -354,7 +377,7 @@ class Shift:
         end_process(REPLACE)
 
 
-def _none(besides: int) -> int:
+def _none(meanwhile: int, not_held: int) -> int:
     return 0
 
 

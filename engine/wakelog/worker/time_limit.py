@@ -9,14 +9,16 @@ from typing import Any, TypeVar, cast
 T = TypeVar("T")
 
 
-async def within(seconds: float, work: Awaitable[T]) -> T:
+async def within(seconds: float, work: Awaitable[T], began: float | None = None) -> T:
     """Await ``work`` for that long at most; the timer is set when it waits for something for the first time.
+
+    ``began`` is when the time began, on the monotonic clock, if that was before this.
 
     A handler that does without is not charged for one: that would be a sixth of all it takes.
 
     Raises TimeoutError, and whatever ``work`` raises.
     """
-    started_at = time.monotonic()
+    started_at = time.monotonic() if began is None else began
     if not isinstance(work, CoroutineType):
         async with asyncio.timeout(seconds):
             return await work

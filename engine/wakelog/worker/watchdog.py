@@ -26,7 +26,7 @@ from psycopg import Connection
 from wakelog.errors import UnknownWorker, WakelogError, one_line
 from wakelog.postgres.connect import connect
 from wakelog.worker.delivery import Held, Work
-from wakelog.worker.execution import TimeLimitExceeded, raise_in_thread
+from wakelog.worker.threads import TimeLimitExceeded, raise_in_thread
 
 log = logging.getLogger("wakelog.worker")
 
@@ -64,8 +64,6 @@ class Watchdog(threading.Thread):
         self._connection: Connection[Any] | None = None
         self.lost = asyncio.Event()
         """Set when the database has told that this worker was found dead, and its work given to others."""
-        self.held_until = time.monotonic() + lease
-        """Until when the leases of what was held at the last heartbeat run, on the monotonic clock."""
 
     def stop(self) -> None:
         self._stopped.set()
@@ -111,7 +109,7 @@ class Watchdog(threading.Thread):
             if isinstance(error, psycopg.Error) and error.sqlstate == UnknownWorker.sqlstate:
                 self._loop.call_soon_threadsafe(self.lost.set)
             return False
-        self.held_until = sent_at + self._lease
+        self._held.prolonged(deliveries, sent_at + self._lease)
         return True
 
     def _end(self, work: Work) -> None:

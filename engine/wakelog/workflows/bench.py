@@ -29,7 +29,7 @@ from wakelog.worker.connections import (
     HandlerConnection,
     HandlerConnections,
 )
-from wakelog.worker.execution import TimeLimitExceeded, raise_in_thread
+from wakelog.worker.threads import TimeLimitExceeded, raise_in_thread
 
 REFUSED = "expected no commit in a rehearsal, found one: whatever the handler writes is rolled back"
 GRACE = 1.0

@@ -14,7 +14,8 @@ from wakelog.errors import BadInput, GiveBack, WakelogError
 from wakelog.postgres.connect import connect
 from wakelog.worker.answers import answers, context_for
 from wakelog.worker.delivery import Delivery, Work
-from wakelog.worker.execution import TimeLimitExceeded, raise_in_thread, sentence
+from wakelog.worker.execution import sentence
+from wakelog.worker.threads import TimeLimitExceeded, raise_in_thread
 from wakelog.workflows.bench import LiveSteps, NotRecorded, Recording, RehearsalBench, RehearsalConnections
 from wakelog.workflows.difference import Difference, Outcome, differences
 from wakelog.workflows.recorded import Recorded, recorded_work
