@@ -74,7 +74,7 @@ def test_one_that_waits_goes_on_when_there_is_room(connection: psycopg.Connectio
     got = claim(connection, "agent", worker, 1)
     assert not appended.wait(0.2)  # handed out is not finished
     ack(connection, "agent", worker, got)
-    assert appended.wait(5)
+    assert appended.wait(20)
     thread.join()
     assert one(connection, TAKEN) == 2
 

@@ -150,7 +150,8 @@ def first_try(folder: Path) -> int:
 def terminate(connection: psycopg.Connection, which: str) -> None:
     """End the one server process that is in this state, as soon as there is one."""
     query = (
-        f"select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid() and {which}"
+        "select pg_terminate_backend(pid) from pg_stat_activity"
+        f" where datname = current_database() and pid <> pg_backend_pid() and {which}"
     )
     assert until(lambda: connection.execute(query).fetchall()) == [(True,)]  # type: ignore[arg-type]
 
