@@ -36,7 +36,8 @@ class Run:
     def want(self, more: int) -> None:
         """Append so many jobs."""
         self.ask(
-            "select count(wakelog.append('job.wanted', jsonb_build_object('n', n))) from generate_series(%s, %s) n",
+            """select count(wakelog.append('job.wanted', jsonb_build_object('n', n)))
+               from generate_series(%s::bigint, %s::bigint) n""",
             self.jobs + 1,
             self.jobs + more,
         )
