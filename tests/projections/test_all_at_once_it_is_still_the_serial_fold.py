@@ -194,7 +194,7 @@ class Storm:
         workers = self.chance.choice(self._workers)
         # Those that were killed before are back: of no code all processes are away at once.
         all_of_them = sum(self._wanted.values())
-        pids = until(lambda: len(found := workers.pids()) >= all_of_them and found)
+        pids = until(lambda: len(found := workers.pids()) >= all_of_them and found, within=60)
         workers.kill(self.chance.choice(list(pids.values())))
         self.killed["worker"] += 1
 
@@ -217,9 +217,12 @@ class Storm:
         doomed = self.look_back(doomed=True) if kills and looks else None
         self.kill_a_worker()
         if doomed is not None:
-            until(lambda: doomed.process.poll() is not None or self.ask(_LOOKING_BACK, doomed.position)[0][0])
+            until(
+                lambda: doomed.process.poll() is not None or self.ask(_LOOKING_BACK, doomed.position)[0][0],
+                within=60,
+            )
             self.kill("look", doomed.process)
-        until(lambda: rebuild.poll() is not None or self.ask(_FOLDING, version)[0][0])
+        until(lambda: rebuild.poll() is not None or self.ask(_FOLDING, version)[0][0], within=60)
         time.sleep(self.chance.uniform(0.0, 1.0))
         if kills:
             self.kill("rebuild", rebuild)

@@ -66,6 +66,8 @@ REST = 5.0
 class Shift:
     """What a worker does from one registration to the loss of its connection, or to its end."""
 
+    promptly = PROMPTLY
+
     def __init__(self, worker: "Worker", session: Session) -> None:
         self.worker = worker
         self.session = session
@@ -306,7 +308,7 @@ class Shift:
                 self.held.drop(work.deliveries)  # the leases ran out while this process could not run
                 continue
             started = time.monotonic()
-            if work.agent.rate is not None and started - claimed_at > PROMPTLY:
+            if work.agent.rate is not None and started - claimed_at > self.promptly:
                 await self._give_back(work.deliveries)  # too late to keep the pace
                 continue
             self.held.start(work)
