@@ -194,7 +194,8 @@ class Storm:
         workers = self.chance.choice(self._workers)
         # Those that were killed before are back: of no code all processes are away at once.
         all_of_them = sum(self._wanted.values())
-        pids = until(lambda: len(found := workers.pids()) >= all_of_them and found, within=60)
+        until(lambda: len(workers.pids()) >= all_of_them, within=60)
+        pids = until(workers.pids)
         workers.kill(self.chance.choice(list(pids.values())))
         self.killed["worker"] += 1
 
