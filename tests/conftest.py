@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 from tests.databases import Copies
 from tests.memory import roomy_memory
 from tests.prepared import PreparedPostgres
@@ -22,6 +23,10 @@ from wakelog.testing import ThrowawayPostgres
 from wakelog.testing.databases import schema_template
 
 _chosen = pytest.StashKey[Binaries]()
+
+# How long an example takes says something of the machine and nothing of what is tested.
+settings.register_profile("wakelog", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("wakelog")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

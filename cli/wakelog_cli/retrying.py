@@ -47,7 +47,6 @@ def retry_all(connection: "Connection[Any]", agent: str, gap: float, retried: li
         next_at = time.monotonic()
         for letter in letters:
             time.sleep(max(next_at - time.monotonic(), 0.0))
-            next_at = time.monotonic() + gap
             with interruption.put_off():
                 was_there = value(
                     connection,
@@ -55,6 +54,8 @@ def retry_all(connection: "Connection[Any]", agent: str, gap: float, retried: li
                        where d.agent = %(agent)s and d.position = %(position)s and d.died_at <= %(began)s""",
                     {"agent": agent, "position": letter["position"], "began": began},
                 )
+                # From when it is known to have begun, which may have taken its time.
+                next_at = time.monotonic() + gap
                 if was_there:
                     retried.append(letter["position"])
                 progress.advance(1, 1 if was_there else 0)

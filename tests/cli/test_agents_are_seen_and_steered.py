@@ -6,6 +6,7 @@ import click
 import psycopg
 import pytest
 from tests.cli.command import Wakelog
+from tests.worker.waiting import one, until
 
 Connection = psycopg.Connection[Any]
 
@@ -41,6 +42,8 @@ def test_one_is_shown_with_what_it_has_in_hand(wakelog: Wakelog, dead_letter: Co
 def test_workers_are_listed_alive_and_dead(wakelog: Wakelog, connection: Connection, database: str) -> None:
     with psycopg.connect(database, autocommit=True) as other:
         other.execute("select wakelog.start_worker('gone', array['tests'])")
+    # A server's process ends after its client, and only then is the worker dead.
+    until(lambda: one(connection, "select bool_and(not alive) from wakelog.workers"))
     connection.execute("select wakelog.start_worker('here', array['tests'])")
     assert [(w["name"], w["alive"]) for w in wakelog("workers", "--json").json] == [
         ("gone", False),

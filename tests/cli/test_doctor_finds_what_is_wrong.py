@@ -5,6 +5,7 @@ from typing import Any
 import psycopg
 import pytest
 from tests.cli.command import Wakelog
+from tests.worker.waiting import one, until
 
 from wakelog.testing import ThrowawayPostgres
 from wakelog_cli import checks
@@ -95,9 +96,10 @@ class TestOnSafeDisks:
         connection.execute("select wakelog.start_worker('w', array['tests'])")
         assert states(wakelog, 1)["doorkeeper"] == "fail"
 
-    def test_dead_workers(self, wakelog: Wakelog, database: str) -> None:
+    def test_dead_workers(self, wakelog: Wakelog, database: str, connection: Connection) -> None:
         with psycopg.connect(database, autocommit=True) as gone:
             gone.execute("select wakelog.start_worker('gone', array['tests'])")
+        until(lambda: one(connection, "select bool_and(not alive) from wakelog.workers"))
         assert states(wakelog, 0)["workers"] == "warn"
 
     def test_a_log_from_another_cluster(self, wakelog: Wakelog, connection: Connection) -> None:

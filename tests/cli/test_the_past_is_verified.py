@@ -179,6 +179,7 @@ def test_a_real_ctrl_c_in_the_middle(
     connection.execute("select wakelog.seal(5)")
     connection.execute("select wakelog.seal(5)")
     with psycopg.connect(database) as blocking:
+        blocking.execute("lock table wakelog.types")
         process = subprocess.Popen(
             [Path(sys.executable).with_name("wakelog"), "verify", "--database", database],
             cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -186,7 +187,6 @@ def test_a_real_ctrl_c_in_the_middle(
         watchdog = threading.Timer(30, process.kill)
         watchdog.start()
         try:
-            blocking.execute("lock table wakelog.types")
             waiting = "select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
             while (row := connection.execute(waiting).fetchone()) is None:
                 assert process.poll() is None

@@ -109,11 +109,19 @@ def test_an_output_that_the_database_cannot_store_is_a_failure(database: str, st
     assert _rows(database, "select count(*) from wakelog.dead_letters") == [(1,)]
 
 
-def test_long_work_keeps_its_lease(database: str, start: Start) -> None:
+def test_long_work_keeps_its_lease(database: str, start: Start, tmp_path: Path) -> None:
     _append(database, "{}")
+    go_on = tmp_path / "go on"
 
-    worker = start("sleep 4", ONCE="1", LEASE="2")
-    said, _ = worker.communicate(timeout=30)
+    worker = start(f"while [[ ! -e '{go_on}' ]]; do sleep 0.05; done", ONCE="1", LEASE="9")
+    try:
+        lease: Any = "select available_at from wakelog.in_flight where state = 'running'"
+        _until(lambda: len(_rows(database, lease)) == 1)
+        first = _rows(database, lease)
+        _until(lambda: _rows(database, lease) > first)
+    finally:
+        go_on.touch()
+        said, _ = worker.communicate(timeout=30)
 
     assert worker.returncode == 0, said
     assert _rows(database, "select attempts, stalled, outcome from wakelog.history") == [(1, 0, "completed")]

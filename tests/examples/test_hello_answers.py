@@ -24,7 +24,7 @@ def test_a_sign_up_is_greeted(database: str) -> None:
     )
     try:
         with psycopg.connect(database, autocommit=True) as connection:
-            until = time.monotonic() + 20
+            until = time.monotonic() + 60
             ready = "select count(*) from wakelog.workers where alive and 'greeter' = any (agents)"
             while connection.execute(ready).fetchone() == (0,) and time.monotonic() < until:
                 time.sleep(0.02)

@@ -48,7 +48,7 @@ def test_a_worker_notices_says_so_and_delivers_everything_once(
     until(lambda: one(connection, "select bool_and(asleep) from wakelog.workers where alive"))
     with psycopg.connect(pooled) as producing:
         append(producing, "job.wanted", {"n": 100})
-    every_effect_once(connection, list(range(101)), within=5)
+    every_effect_once(connection, list(range(101)))
 
 
 def test_doctor_says_what_is_wrong_and_what_to_do(pooled: str) -> None:

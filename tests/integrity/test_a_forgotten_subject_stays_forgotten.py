@@ -133,7 +133,7 @@ def test_in_a_race_nothing_readable_is_left(connection: Connection, database: st
     def write(seed: int) -> int:
         written = 0
         with psycopg.connect(database, autocommit=True) as writing:
-            while not stop.is_set():
+            while not written or not stop.is_set():
                 subject = f"customer-{seed % 2}-{written // 5}"
                 with contextlib.suppress(SubjectForgotten):
                     append(writing, "a", {"name": "Ada"}, private={"name": subject})

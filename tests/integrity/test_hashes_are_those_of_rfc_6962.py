@@ -18,6 +18,7 @@ from wakelog.integrity.record import FIELDS
 from wakelog.integrity.seal import seals
 
 Connection = psycopg.Connection[Any]
+UNTROUBLED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 CHECKER = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "check_proof.py"))
 
 leaf_lists = st.integers(1, 70).map(lambda n: [sha256(bytes([n, k])).digest() for k in range(n)])
@@ -68,7 +69,7 @@ def test_no_other_leaf_place_or_path_leads_to_the_root(leaves: list[bytes], data
 
 
 @pytest.mark.every_postgres
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=UNTROUBLED)
 @given(leaves=leaf_lists)
 def test_sql_has_the_same_roots(log: Connection, leaves: list[bytes]) -> None:
     row = log.execute("select wakelog.merkle_root(%s)", [b"".join(leaves)]).fetchone()
@@ -88,7 +89,7 @@ json_values = st.recursive(
 
 
 @pytest.mark.every_postgres
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60, suppress_health_check=UNTROUBLED)
 @given(
     source=st.just("") | text,
     stream=st.none() | text,

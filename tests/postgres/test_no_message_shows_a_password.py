@@ -4,6 +4,7 @@ import asyncio
 
 import psycopg
 import pytest
+from tests.worker.waiting import until
 
 from wakelog.errors import BadInput, DatabaseUnreachable, SchemaMismatch
 from wakelog.postgres import connect as connecting
@@ -86,8 +87,7 @@ def test_too_old_a_server_is_refused(database: str, monkeypatch: pytest.MonkeyPa
         connect(database)
     with pytest.raises(SchemaMismatch):
         asyncio.run(connect_async(database))
-    with psycopg.connect(database) as connection:
-        row = connection.execute(
-            "select count(*) from pg_stat_activity where datname = current_database() and application_name = 'wakelog'"
-        ).fetchone()
-    assert row == (0,)
+    left = "select count(*) from pg_stat_activity where datname = current_database() and application_name = 'wakelog'"
+    with psycopg.connect(database, autocommit=True) as connection:
+        # A server's process ends after its client.
+        until(lambda: connection.execute(left).fetchone() == (0,))

@@ -71,7 +71,7 @@ def test_the_last_of_many_that_had_no_position_is_waited_for(
     connection.execute(insert, [Jsonb(COUNTED)])
     build = one(connection, "select id from wakelog.projection_builds where state = 'serving'")
     with psycopg.connect(database, autocommit=True) as other, ThreadPoolExecutor(1) as beside:
-        waiting = beside.submit(wait_until, other, "totals", timeout=2)
+        waiting = beside.submit(wait_until, other, "totals", timeout=4)
         until(lambda: one(connection, WAITS, other.info.backend_pid))
         connection.execute("select wakelog.sequence()")
         connection.execute("select wakelog.project_once(%s, 0, 10000)", [build])

@@ -22,7 +22,7 @@ __all__ = ["processes"]
 
 SLOW = folds.PER_BATCH.replace(
     "with connection.cursor() as cursor:",
-    "time.sleep(len(events) * 0.0015 * (folder / 'slow').exists())\n        with connection.cursor() as cursor:",
+    "time.sleep(len(events) * 0.004 * (folder / 'slow').exists())\n        with connection.cursor() as cursor:",
 )
 FOLDING = "wakelog projection totals"
 ATTENDED = "select position from wakelog.projection_status where attended"

@@ -61,6 +61,8 @@ CODE = {
 }
 
 _SLOWLY = {"SECONDS_AN_EVENT": "0.0015"}
+# What is to be killed in the middle of something must not come to its end before that.
+_DOOMED = {"SECONDS_AN_EVENT": "0.02"}
 _FOLDING = """
     select coalesce(bool_or(runner_pid is not null), false) from wakelog.projection_status
     where attended and state = 'building' and version = %s
@@ -127,6 +129,8 @@ class Storm:
         self._processes = processes
         self._start_workers = start_workers
         self._workers: list[WorkerProcesses] = []
+        self._wanted: dict[WorkerProcesses, int] = {}
+        """How many processes each of them is to have."""
         self._apps = {
             version: write_app(folder / f"code_{version}.py", dedent(code)) for version, code in CODE.items()
         }
@@ -144,6 +148,7 @@ class Storm:
     def work(self, version: int, processes: int) -> WorkerProcesses:
         workers = self._start_workers(CODE[version], url=self.url, processes=processes, lease=5)
         self._workers.append(workers)
+        self._wanted[workers] = processes
         return workers
 
     def rebuild(self, version: int, parts: int, **environment: str) -> "subprocess.Popen[str]":
@@ -152,10 +157,10 @@ class Storm:
             folder=self.folder, DATABASE_URL=self.url, **environment,
         )  # fmt: skip
 
-    def look_back(self, **environment: str) -> Look:
-        """Begin to look at a position, or a moment, of the log's past."""
+    def look_back(self, *, doomed: bool = False) -> Look:
+        """Begin to look at a position, or a moment, of the log's past; one that is doomed looks at the late past."""
         log, version = self.log(), self.serving()
-        position, at, _ = self.chance.choice(log)
+        position, at, _ = self.chance.choice(log[len(log) // 2 :] if doomed else log)
         if self.chance.random() < 0.5:
             asked = ("--position", str(position))
         else:
@@ -164,7 +169,7 @@ class Storm:
             position = max((p for p, sequenced, _ in log if sequenced <= moment), default=0)
         process = self._processes.start(
             "projection", "show", "totals", *asked, "--app", str(self._apps[version]), "--json",
-            folder=self.folder, DATABASE_URL=self.url, **environment,
+            folder=self.folder, DATABASE_URL=self.url, **(_DOOMED if doomed else {}),
         )  # fmt: skip
         return Look(process, version, position, self.crashes)
 
@@ -187,6 +192,9 @@ class Storm:
 
     def kill_a_worker(self) -> None:
         workers = self.chance.choice(self._workers)
+        # Those that were killed before are back: of no code all processes are away at once.
+        all_of_them = sum(self._wanted.values())
+        until(lambda: len(workers.pids()) >= all_of_them, within=60)
         pids = until(workers.pids)
         workers.kill(self.chance.choice(list(pids.values())))
         self.killed["worker"] += 1
@@ -200,18 +208,22 @@ class Storm:
     def stop(self, workers: WorkerProcesses) -> None:
         workers.stop()
         self._workers.remove(workers)
+        del self._wanted[workers]
 
     def round(self, version: int, *, looks: int = 1, kills: bool = True, crash: bool = False) -> None:
         """A rebuild, looks at the past and a worker, all at once; most of them do not live to see its end."""
         crashes = self.crashes
-        rebuild = self.rebuild(version, self.chance.choice([1, 2]), **_SLOWLY)
+        rebuild = self.rebuild(version, self.chance.choice([1, 2]), **(_DOOMED if kills else _SLOWLY))
         looking = [self.look_back() for _ in range(looks)]
-        doomed = self.look_back(**_SLOWLY) if kills and looks else None
+        doomed = self.look_back(doomed=True) if kills and looks else None
         self.kill_a_worker()
         if doomed is not None:
-            until(lambda: doomed.process.poll() is not None or self.ask(_LOOKING_BACK, doomed.position)[0][0])
+            until(
+                lambda: doomed.process.poll() is not None or self.ask(_LOOKING_BACK, doomed.position)[0][0],
+                within=60,
+            )
             self.kill("look", doomed.process)
-        until(lambda: rebuild.poll() is not None or self.ask(_FOLDING, version)[0][0])
+        until(lambda: rebuild.poll() is not None or self.ask(_FOLDING, version)[0][0], within=60)
         time.sleep(self.chance.uniform(0.0, 1.0))
         if kills:
             self.kill("rebuild", rebuild)

@@ -118,7 +118,9 @@ def test_the_answer_to_the_commit_is_lost(
         until(lambda: one(connection, "show synchronous_standby_names") == "nobody")
         workers = start_workers(app, url=url)
         connection.execute("select wakelog.append('work')")
-        terminate(connection, "wait_event = 'SyncRep'")
+        # Here, for a worker that looks by itself sequences durably, and would wait for the standby with that.
+        connection.execute("select wakelog.sequence()")
+        terminate(connection, "application_name = 'wakelog handler' and wait_event = 'SyncRep'")
         assert outcome(connection) == {"effects": [1], "result": [1], "child": 1}
         until(lambda: "its connection was lost" in workers.said())
         assert one(connection, "select count(*) from wakelog.deliveries") == 0
@@ -150,7 +152,8 @@ def first_try(folder: Path) -> int:
 def terminate(connection: psycopg.Connection, which: str) -> None:
     """End the one server process that is in this state, as soon as there is one."""
     query = (
-        f"select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid() and {which}"
+        "select pg_terminate_backend(pid) from pg_stat_activity"
+        f" where datname = current_database() and pid <> pg_backend_pid() and {which}"
     )
     assert until(lambda: connection.execute(query).fetchall()) == [(True,)]  # type: ignore[arg-type]
 

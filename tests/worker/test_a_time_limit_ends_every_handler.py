@@ -6,7 +6,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from tests.worker.processes import WorkerProcesses
-from tests.worker.waiting import one, until
+from tests.worker.waiting import Looking, one, until
 
 LIMIT = 0.5
 TOLERANCE = 1.5
@@ -106,28 +106,33 @@ def test_it_ends_at_the_limit_and_counts_as_failed(
 ) -> None:
     workers = start_workers(declared(handler, max_attempts=1), slots=2, grace=1)
     connection.execute("select wakelog.append('work')")
-    until(lambda: one(connection, "select count(*) from wakelog.dead"), within=LIMIT + TOLERANCE + 3)
+    looking = Looking()
+    looking.until(lambda: one(connection, "select count(*) from wakelog.dead"))
     took, reasons, stalled, error = connection.execute(
         "select extract(epoch from died_at - first_claimed_at)::float8,"
         "       jsonb_path_query_array(failures, '$[*].reason'), stalled, error from wakelog.dead_letters"
     ).fetchone()  # type: ignore[misc]
-    assert LIMIT <= took <= LIMIT + TOLERANCE
+    assert LIMIT <= took <= LIMIT + TOLERANCE + looking.late
     assert (reasons, stalled) == (["failed"], 0)
-    assert f"the time limit of {LIMIT} s passed" in error
+    # And not that its process had to be ended for it.
+    assert error == f"the time limit of {LIMIT} s passed"
 
     # The worker, or the one that replaced it, goes on with other work.
     connection.execute("select wakelog.append('other')")
-    until(lambda: one(connection, "select count(*) from wakelog.history"), within=5)
+    until(lambda: one(connection, "select count(*) from wakelog.history"))
     assert workers.supervisor.poll() is None
 
 
 def test_neighbours_of_a_spinner_are_given_back(
     connection: psycopg.Connection, start_workers: Callable[..., WorkerProcesses], tmp_path: Path
 ) -> None:
-    """Blocked past its own limit by another handler, an attempt has not failed: it did not get to run."""
+    """Blocked past its own limit by another handler, an attempt has not failed: it did not get to run.
+
+    The spinner's limit is longer by more than one may be late beside the other.
+    """
     start_workers(
         """
-        @app.agent("spinner", on="work", start="beginning", timeout=2.2, max_attempts=1)
+        @app.agent("spinner", on="work", start="beginning", timeout=4.5, max_attempts=1)
         async def spinner(event, ctx):
             while not (folder / "neighbour.1").exists():
                 await asyncio.sleep(0.01)
@@ -138,7 +143,8 @@ def test_neighbours_of_a_spinner_are_given_back(
         async def neighbour(event, ctx):
             tries = len(list(folder.glob("neighbour.*"))) + 1
             (folder / f"neighbour.{tries}").touch()
-            await asyncio.sleep(0.4)
+            if tries == 1:
+                await asyncio.sleep(0.4)
             return {"attempt": ctx.attempt, "tries": tries}
         """,
         slots=4,

@@ -1,9 +1,11 @@
+import statistics
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import psycopg
 import pytest
 from psycopg import Connection
 from tests.worker.asking import append, claim, register, sequence, start_worker
+from tests.worker.keeping import keeping
 from tests.worker.waiting import one, until
 
 # Each process notes what it has handled in a file of its own.
@@ -118,7 +121,7 @@ def change_agents_while_events_flow(
             if one(connection, "select count(*) from wakelog.agents where name = 'guest'"):
                 connection.execute(remove)
     quiet = "select bool_and(behind = 0 and in_flight = 0 and retrying = 0) from wakelog.lag"
-    until(lambda: one(connection, quiet))
+    until(lambda: one(connection, quiet), within=60)
     wanted = {
         "all": "type like 'tick.%%'",
         "few": "type = 'tick.3' and (payload ->> 'n')::int > 0",
@@ -164,7 +167,7 @@ def test_an_agent_whose_patterns_are_swapped_gets_what_both_want_once(
             other = "tick.3" if number % 2 else "tick.*.x"
             connection.execute(register, [f'{{"types": ["tick.2", "{other}"], "history": false}}'])
             more_are_handled(tmp_path, "swapped", 5)
-    until(lambda: one(connection, "select behind = 0 and in_flight = 0 from wakelog.lag"))
+    until(lambda: one(connection, "select behind = 0 and in_flight = 0 from wakelog.lag"), within=60)
     got = handled(tmp_path, "swapped")
     both_want = connection.execute("select position from wakelog.log_events where type = 'tick.2'").fetchall()
     assert {position for (position,) in both_want} <= set(got)
@@ -187,20 +190,26 @@ def test_more_workers_of_one_agent_raise_its_rate_alone(
     connection.execute("insert into wakelog.events (type) select 'work' from generate_series(1, 2000)")
     until(lambda: one(connection, "select count(distinct agent_id) from wakelog.history") == 2)
 
-    done = (
-        "select a.name, count(*) from wakelog.history h join wakelog.agents a on a.id = h.agent_id group by 1"
-    )
+    of = """select h.started_at from wakelog.history h join wakelog.agents a on a.id = h.agent_id
+            where a.name = %s and h.started_at > %s order by 1"""
 
     def rates() -> tuple[float, float]:
-        before, at = dict(connection.execute(done).fetchall()), time.monotonic()
-        until(lambda: dict(connection.execute(done).fetchall())["b"] >= before["b"] + 20)
-        after, took = dict(connection.execute(done).fetchall()), time.monotonic() - at
-        return (after["a"] - before["a"]) / took, (after["b"] - before["b"]) / took
+        """How often `a` begins for each time that `b` does, and how often `b` does; from now on.
+
+        In the middle of many times: should the machine stand still for a while, that is one of them.
+        """
+        since = one(connection, "select clock_timestamp()")
+        until(lambda: len(connection.execute(of, ["b", since]).fetchall()) > 20)
+        a, b = ([at for (at,) in connection.execute(of, [name, since]).fetchall()] for name in "ab")
+        for_each = [sum(earlier <= at < later for at in a) for earlier, later in pairwise(b)]
+        return statistics.mean(sorted(for_each)[3:-3]), 1 / statistics.median(
+            (later - earlier).total_seconds() for earlier, later in pairwise(b)
+        )
 
     a_alone, b_alone = rates()
     start_workers(slow.format(name="a"), processes=2, slots=1)
     a_three, b_three = rates()
-    print(f"\na: {a_alone:.0f}/s -> {a_three:.0f}/s, b: {b_alone:.0f}/s -> {b_three:.0f}/s")
+    print(f"\na: {a_alone:.1f} -> {a_three:.1f} for each of b, b: {b_alone:.1f}/s -> {b_three:.1f}/s")
     assert a_three > 2 * a_alone
     assert 0.7 * b_alone < b_three < 1.4 * b_alone
 
@@ -233,7 +242,8 @@ def test_an_agents_concurrency_is_never_exceeded_over_four_processes(
     for _, change in moments:
         running += change
         peak = max(peak, running)
-    assert (most, peak) == (3, 3)
+    # Whoever looks may miss the moment; the handlers themselves do not.
+    assert most <= peak == 3
     assert len(list(tmp_path.glob("times.*"))) >= 3
 
 
@@ -260,16 +270,17 @@ def test_claims_at_the_same_moment_share_an_agents_concurrency(
 
 
 def test_a_place_that_becomes_free_is_taken_at_once(
-    connection: Connection[Any], start_workers: Callable[..., Any]
+    connection: Connection[Any], database: str, start_workers: Callable[..., Any], tmp_path: Path
 ) -> None:
-    # The worker has room for more than the agent allows, and so it sleeps while three are running.
-    start_workers("""
-        @app.agent("three", on="work", start="beginning", concurrency=3)
-        async def three(event, ctx): await asyncio.sleep(0.02)
-    """, slots=10)  # fmt: skip
-    at = time.monotonic()
-    connection.execute("insert into wakelog.events (type) select 'work' from generate_series(1, 60)")
-    until(lambda: one(connection, "select count(*) from wakelog.history") == 60)
-    took = time.monotonic() - at
-    print(f"\n60 of 20 ms, three at a time: {took:.1f} s")
-    assert took < 4
+    # The worker has room for more than the agent allows, and so it sleeps while three are running. Nobody looks by
+    # himself for half a minute.
+    with keeping(database, tmp_path, slow_look=30):
+        start_workers("""
+            import sys
+            sys.modules["__main__"].POLL = 30
+
+            @app.agent("three", on="work", start="beginning", concurrency=3)
+            async def three(event, ctx): await asyncio.sleep(0.02)
+        """, slots=10)  # fmt: skip
+        connection.execute("insert into wakelog.events (type) select 'work' from generate_series(1, 60)")
+        until(lambda: one(connection, "select count(*) from wakelog.history") == 60)

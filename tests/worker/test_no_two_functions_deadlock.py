@@ -231,6 +231,11 @@ def hammer(connection: psycopg.Connection, url: str, seconds: float, mix: list[s
     assert called == set(mix), "the test did not do what it was made for"
 
 
+def nobody_is_left(connection: psycopg.Connection) -> None:
+    """Wait until the workers are dead whose sessions were closed: a server's process ends after its client."""
+    until(lambda: not one(connection, "select bool_or(alive) from wakelog.workers"))
+
+
 @pytest.mark.parametrize("end", ["commit", "rollback"])
 def test_nobody_waits_for_work_that_is_being_finished(
     connection: psycopg.Connection, database: str, end: str
@@ -241,6 +246,7 @@ def test_nobody_waits_for_work_that_is_being_finished(
     with psycopg.connect(database, autocommit=True) as standing:
         worker = start_worker(standing, "agent", locked=True)
         first, second = claim(connection, "agent", worker, 2, lease=3600)
+    nobody_is_left(connection)
     with psycopg.connect(database) as handler, psycopg.connect(database, autocommit=True) as other:
         ack = "select wakelog.ack('agent', %s, %s, 1)"
         handler.execute(ack, [second.position, worker])
@@ -283,11 +289,13 @@ def test_workers_are_locked_in_the_order_of_their_ids(
         )
         for worker in (second, first):
             connection.execute("select wakelog.fall_asleep(%s, 1)", [worker])
+    nobody_is_left(connection)
     with psycopg.connect(database) as holder, psycopg.connect(database, autocommit=True) as caller:
         holder.execute("select wakelog.fall_asleep(%s, 1)", [first])
         call = threading.Thread(target=caller.execute, args=[f"select wakelog.{function}()"])
         call.start()
-        until(lambda: one(connection, "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"))
+        waits = "select wait_event_type = 'Lock' from pg_stat_activity where pid = %s"
+        until(lambda: one(connection, waits, caller.info.backend_pid))
         connection.execute("set lock_timeout = '1s'")
         connection.execute("select wakelog.fall_asleep(%s, 1)", [second])
         holder.commit()

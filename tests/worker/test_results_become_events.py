@@ -191,7 +191,9 @@ def test_a_payload_that_python_can_hardly_read_stops_nobody(
     """)
     until(lambda: count(connection, "echo.completed") + count(connection, "echo.failed") == 7)
     answers = connection.execute(
-        "select payload #>> '{}' from wakelog.events where type = 'echo.completed' order by seq"
+        """select answer.payload #>> '{}' from wakelog.events answer
+           join wakelog.events cause on cause.id = answer.causation_id
+           where answer.type = 'echo.completed' order by cause.seq"""
     ).fetchall()
     assert [answer for (answer,) in answers] == [
         "before", "10000000000000000000", "inf", "15000000000000000000", "after",

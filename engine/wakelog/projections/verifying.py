@@ -7,11 +7,13 @@ projection has none, so for it that snapshot is taken while appends stand still,
 position. The other tables are folded to exactly that position, however long it takes, while the first ones go on.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
 from psycopg import Connection, ServerCursor, sql
 from psycopg.rows import scalar_row
 
@@ -23,6 +25,8 @@ from wakelog.projections.definition import ProjectionDefinition
 from wakelog.projections.rebuilding import serving
 
 _AT_A_TIME = 2000
+_AGAIN = 0.2
+"""Seconds between two tries to have appends stand still, while one of them stays open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,10 @@ def verify(
 
 
 def _stand_still(connection: Connection[Any], past: Connection[Any], found: Build) -> int:
-    """Begin the transaction that goes on seeing what serves as it is now; the position it is at."""
+    """Begin the transaction that goes on seeing what serves as it is now; the position it is at.
+
+    Of an inline projection, that is once no append stays open for longer than a moment.
+    """
     past.execute("set transaction isolation level repeatable read, read only")
     if found.mode != "inline":
         row = past.execute(
@@ -84,10 +91,14 @@ def _stand_still(connection: Connection[Any], past: Connection[Any], found: Buil
         ).fetchone()
         assert row is not None
         return row[0]
-    with connection.transaction():
-        call(connection, "select wakelog.hold_serving(%s)", [found.build])
-        past.execute("select from wakelog.sequencer").fetchone()
-        return call(connection, "select s.head from wakelog.sequencer s", [])
+    while True:
+        try:
+            with connection.transaction():
+                call(connection, "select wakelog.hold_serving(%s)", [found.build])
+                past.execute("select from wakelog.sequencer").fetchone()
+                return call(connection, "select s.head from wakelog.sequencer s", [])
+        except psycopg.errors.LockNotAvailable:
+            time.sleep(_AGAIN)
 
 
 def tables_in(connection: Connection[Any], schema: str) -> list[str]:

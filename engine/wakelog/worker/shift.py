@@ -68,6 +68,8 @@ REST = 5.0
 class Shift:
     """What a worker does from one registration to the loss of its connection, or to its end."""
 
+    promptly = PROMPTLY
+
     def __init__(self, worker: "Worker", session: Session) -> None:
         self.worker = worker
         self.session = session
@@ -322,12 +324,10 @@ class Shift:
             if self.watchdog.lost.is_set():
                 self.held.drop(work.deliveries)
                 continue
-            if started >= self.held.until(first):
-                await self._give_back(
-                    work.deliveries
-                )  # what has not been lost while this process could not run
+            if started >= self.held.until(first):  # what has not been lost while this process could not run
+                await self._give_back(work.deliveries)
                 continue
-            if work.agent.rate is not None and started - first.claimed_at > PROMPTLY:
+            if work.agent.rate is not None and started - first.claimed_at > self.promptly:
                 await self._give_back(work.deliveries)  # too late to keep the pace
                 continue
             self.held.start(work)
