@@ -70,7 +70,8 @@ def status(event: Event, ctx: Context) -> None:
 
     All of it is in one transaction with the acknowledgement, so each outcome is written down exactly once. The push's
     row is locked first: of three that come at the same moment, each sees what those before it have written. In a fork
-    (`wakelog workflow fork`), the outcomes of the past that it shares count as well.
+    (`wakelog workflow fork`), the outcomes of the past that it shares count as well, and those that were copied into
+    it: of these, some may be for other agents alone.
     """
     db, workflow = ctx.connection, event.correlation_id
     commit = db.execute(
@@ -83,7 +84,8 @@ def status(event: Event, ctx: Context) -> None:
         [workflow, *outcome_of(event.type, event.payload)],
     ).rowcount
     past = db.execute(
-        "select type, payload from wakelog.workflow_events(%s) where shared and type = any (%s)",
+        "select type, payload from wakelog.workflow_events(%s)"
+        " where (shared or original is not null) and type = any (%s)",
         [workflow, [f"{check}.{end}" for check in CHECKS for end in ("completed", "failed")]],
     ).fetchall()
     rows = [outcome_of(*outcome) for outcome in past]
