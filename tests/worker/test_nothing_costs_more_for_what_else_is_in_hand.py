@@ -98,3 +98,26 @@ def test_an_agent_that_wants_nearly_nothing_looks_no_further_than_it_is_told(
         select wakelog.wanted_positions(a, 0, %s, 10) from wakelog.agents a where a.name = 'picky'"""
     pages(connection, wanted, 10)
     assert pages(connection, wanted, 100) < pages(connection, wanted, MANY) / 10
+
+
+@pytest.mark.every_postgres
+def test_nor_a_look_for_work_by_what_is_due_of_others(
+    connection: psycopg.Connection[Any], worker: int
+) -> None:
+    connection.execute("alter table wakelog.deliveries set (autovacuum_enabled = off)")
+    connection.execute("select wakelog.register_agent('other', '{\"types\": [\"else\"]}')")
+    due: LiteralString = """
+        insert into wakelog.deliveries (agent_id, position, attempt, available_at, claimed_at, first_claimed_at)
+        select a.id, n, 1, '2020-01-01', '2020-01-01', '2020-01-01'
+        from wakelog.agents a cross join generate_series(%s::bigint, %s::bigint) n where a.name = 'other'"""
+
+    def look() -> int:
+        return pages(connection, "select * from wakelog.ready_agents('{agent}')")
+
+    connection.execute("analyze")
+    look()  # plans, which are kept, and catalogues
+    connection.execute(due, [1, FEW])
+    few = look()
+    connection.execute(due, [FEW + 1, MANY])
+    many = look()
+    assert many <= few + 5, f"{few} pages beside {FEW} others, {many} beside {MANY}"
