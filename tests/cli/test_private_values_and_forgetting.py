@@ -26,7 +26,7 @@ def test_a_private_value_is_encrypted_and_shown_until_it_is_forgotten(
 ) -> None:
     stored = connection.execute("select payload::text from wakelog.events").fetchone()
     assert stored is not None
-    assert "Ada" not in stored[0]
+    assert '"Ada"' not in stored[0]
     assert payload(ada) == {"name": "Ada", "plan": "pro"}
     ended = ada("forget", "customer-17", "--yes")
     assert ended.code == 0
