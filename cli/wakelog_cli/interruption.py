@@ -1,5 +1,6 @@
 """Ctrl-C in the middle of work: between two small pieces of it, never inside one; or so that all is put away."""
 
+import logging
 import signal
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -54,14 +55,24 @@ class Interruption:
 
 @contextmanager
 def ended_like_ctrl_c() -> Generator[None]:
-    """Raises KeyboardInterrupt at SIGTERM and SIGHUP too, so that what was begun is put away. In the main thread."""
+    """Raises KeyboardInterrupt at SIGTERM and SIGHUP too, so that what was begun is put away. In the main thread.
+
+    A statement that was cut short cannot be rolled back on its connection, which is closed then: nobody is told so.
+    """
 
     def end(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    driver = logging.getLogger("psycopg")
+    driver.addFilter(_is_no_afterthought)
     try:
         yield
     finally:
+        driver.removeFilter(_is_no_afterthought)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _is_no_afterthought(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("error ignored")

@@ -12,6 +12,7 @@ from tests.cli.command import Processes, Wakelog
 
 from wakelog.measuring.scratch import scratch_database
 from wakelog.testing import ThrowawayPostgres
+from wakelog_cli.interruption import ended_like_ctrl_c
 
 Connection = psycopg.Connection[Any]
 Eventually = Callable[[Callable[[], bool], str], None]
@@ -65,6 +66,19 @@ def test_interrupted_it_leaves_nothing(
     out, err = bench.communicate(timeout=30)
     assert (bench.returncode, out, err) == (130, "", "")
     assert scratch(connection) == []
+
+
+def test_what_an_interruption_cuts_short_is_not_complained_of(
+    database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def interrupted() -> None:
+        with ended_like_ctrl_c(), psycopg.connect(database) as connection:
+            connection.pgconn.send_query(b"select pg_sleep(60)")  # it comes between sending and waiting
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert caplog.records == []
 
 
 def test_what_a_killed_one_leaves_ends_by_itself_or_with_the_next(
