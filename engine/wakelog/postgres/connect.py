@@ -6,11 +6,12 @@ import re
 from typing import Any, LiteralString
 
 import psycopg
-from psycopg import AsyncConnection, Connection, pq
+from psycopg import Connection, pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import tuple_row
 
 from wakelog.errors import BadInput, DatabaseUnreachable, SchemaMismatch
+from wakelog.postgres.watched import WatchedConnection
 
 OLDEST_POSTGRES = 14
 CONNECT_TIMEOUT = 10
@@ -102,11 +103,11 @@ def connect(
 
 async def connect_async(
     url: str, *, autocommit: bool = True, application_name: str = "wakelog", **options: Any
-) -> AsyncConnection[Any]:
+) -> WatchedConnection:
     """`connect` for asyncio."""
     url = database_url(url)
     try:
-        connection = await AsyncConnection.connect(
+        connection = await WatchedConnection.connect(
             url, autocommit=True, **session_defaults(url, application_name), **options
         )
     except psycopg.OperationalError as error:

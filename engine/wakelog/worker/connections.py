@@ -16,6 +16,7 @@ from psycopg.types.json import set_json_loads
 from wakelog.errors import DatabaseUnreachable
 from wakelog.postgres import jsonb
 from wakelog.postgres.connect import GIVE_UP_ON_US, may_be_cut_off, safe_url, session_defaults
+from wakelog.postgres.watched import WatchedConnection
 
 FORGET: LiteralString = """
     reset session authorization;
@@ -27,7 +28,7 @@ FORGET: LiteralString = """
 """What one handler sets is not the next one's: roles, settings, session locks, temporary tables, channels."""
 
 
-class AsyncHandlerConnection(AsyncConnection[Any]):
+class AsyncHandlerConnection(WatchedConnection):
     """Whose ``transaction()`` is a savepoint always: the outermost transaction is the worker's to commit."""
 
     @cached_property

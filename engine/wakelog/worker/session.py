@@ -31,6 +31,7 @@ from wakelog.log.connections import converse
 from wakelog.log.private import is_veiled, shown
 from wakelog.postgres import jsonb
 from wakelog.postgres.connect import connect_async
+from wakelog.postgres.watched import WatchedConnection
 from wakelog.privacy.loading import read_json_veiled
 from wakelog.worker.delivery import Delivery
 
@@ -42,7 +43,7 @@ _CLAIM: LiteralString = """
 """
 
 
-async def open_connection(url: str, *, autocommit: bool = True, pooled: bool = False) -> AsyncConnection[Any]:
+async def open_connection(url: str, *, autocommit: bool = True, pooled: bool = False) -> WatchedConnection:
     """A connection as workers use them: fast JSON, and no prepared statements behind a pooler."""
     options: dict[str, Any] = {"prepare_threshold": None} if pooled else {}
     connection = await connect_async(url, autocommit=autocommit, application_name="wakelog worker", **options)
@@ -67,7 +68,7 @@ class Claimed:
 class Session:
     """One registration of a worker. Not reused: after a lost connection there is a new one."""
 
-    def __init__(self, connection: AsyncConnection[Any], worker: int, lease: float, listening: bool) -> None:
+    def __init__(self, connection: WatchedConnection, worker: int, lease: float, listening: bool) -> None:
         self.connection = connection
         self.worker = worker
         self.lease = lease
@@ -212,6 +213,7 @@ class Session:
         """
         if not self._rung:
             loop = asyncio.get_running_loop()
+            self.connection.unwatch()
             fd = self.connection.fileno()
             stir.clear()
             loop.add_reader(fd, stir.set)
