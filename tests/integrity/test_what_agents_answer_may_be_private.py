@@ -5,6 +5,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from tests.log.test_every_kind_of_connection_appends import KINDS, done, over
 from tests.worker.waiting import one, until
 
 from wakelog import FORGOTTEN, BadInput, Fixed, Wakelog, append
@@ -238,3 +239,17 @@ def test_a_workflow_shows_it_as_its_events_do(log: LogUnderTest) -> None:
     assert payloads() == [{"name": "Ada"}, {"to": "Ada", "city": "London"}]
     forget(log)
     assert payloads() == [{"name": FORGOTTEN}, {"to": FORGOTTEN, "city": "London"}]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_workflow_shows_it_over_every_kind_of_connection(database: str, log: LogUnderTest, kind: str) -> None:
+    joined = log.append("customer.joined", {"name": "Ada"}, private={"name": "customer-17"})
+    log.connection.execute("select wakelog.sequence()")
+
+    async def payload(connection: Any) -> Any:
+        (event,) = (await done(workflow_at(connection, joined.correlation_id or ""))).events
+        return event.payload
+
+    assert over(kind, database, payload) == {"name": "Ada"}
+    forget(log)
+    assert over(kind, database, payload) == {"name": FORGOTTEN}

@@ -114,7 +114,7 @@ def shown(events: Iterable[Event]) -> "Generator[tuple[Statement, dict[str, Any]
     What belongs to a subject that was forgotten is `FORGOTTEN`; what there is no key for stays as it is stored.
     """
     found = [_unveiled_metadata(event) for event in events]
-    payloads = yield from payloads_shown((event.id, event.payload) for event in found)
+    payloads = yield from _shown((event.id, event.payload) for event in found)
     return [
         event if payload is event.payload else replace(event, payload=payload)
         for event, payload in zip(found, payloads, strict=True)
@@ -122,9 +122,17 @@ def shown(events: Iterable[Event]) -> "Generator[tuple[Statement, dict[str, Any]
 
 
 def payloads_shown(
+    connection: Any, payloads: Iterable[tuple[UUID, Any]]
+) -> "Generator[tuple[Statement, dict[str, Any]], Rows, list[Any]]":
+    """The same for payloads alone, as they were read over this connection, each with the id of its event."""
+    if not _read_veiled(connection):
+        payloads = [(id_, _veiled(payload)) for id_, payload in payloads]
+    return (yield from _shown(payloads))
+
+
+def _shown(
     payloads: Iterable[tuple[UUID, Any]],
 ) -> "Generator[tuple[Statement, dict[str, Any]], Rows, list[Any]]":
-    """The same for payloads alone, each with the id of its event."""
     given = list(payloads)
     keys = yield from _keys_to_read(payload.payload for _, payload in given if isinstance(payload, Veiled))
     return [
@@ -178,8 +186,8 @@ def events_of(
     connection: Any, rows: Rows
 ) -> "Generator[tuple[Statement, dict[str, Any]], Rows, list[Event]]":
     """The events of rows with `COLUMNS`, shown; asks for nothing where nothing is encrypted."""
-    if not isinstance(connection, psycopg.Connection | psycopg.AsyncConnection):
-        rows = _veiled(rows)  # read by another driver, or by SQLAlchemy
+    if not _read_veiled(connection):
+        rows = [(*row[:6], _veiled(row[6]), *row[7:]) for row in rows]
     events = [Event.from_row(row) for row in rows]
     return (yield from shown(events)) if any(map(is_veiled, events)) else events
 
@@ -190,12 +198,14 @@ def is_veiled(event: Event) -> bool:
     return type(event.payload) is Veiled or type(metadata) is Veiled
 
 
-def _veiled(rows: Rows) -> Rows:
-    """Rows of events whose JSON another driver has read, with a `Veiled` payload where there is an envelope."""
-    return [
-        (*row[:6], Veiled(row[6]), *row[7:]) if next(envelopes(row[6]), None) is not None else row
-        for row in rows
-    ]
+def _read_veiled(connection: Any) -> bool:
+    """Whether its rows come with `Veiled` where there is an envelope; not from another driver, or SQLAlchemy."""
+    return isinstance(connection, psycopg.Connection | psycopg.AsyncConnection)
+
+
+def _veiled(payload: Any) -> Any:
+    """A payload that another driver has read, as `Veiled` where there is an envelope."""
+    return Veiled(payload) if next(envelopes(payload), None) is not None else payload
 
 
 def _unveiled_metadata(event: Event) -> Event:
