@@ -242,7 +242,9 @@ def test_a_workflow_shows_it_as_its_events_do(log: LogUnderTest) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_workflow_shows_it_over_every_kind_of_connection(database: str, log: LogUnderTest, kind: str) -> None:
+def test_a_workflow_shows_it_over_every_kind_of_connection(
+    database: str, log: LogUnderTest, kind: str
+) -> None:
     joined = log.append("customer.joined", {"name": "Ada"}, private={"name": "customer-17"})
     log.connection.execute("select wakelog.sequence()")
 

@@ -8,6 +8,8 @@ import pytest
 from tests.worker.processes import WorkerProcesses
 from tests.worker.waiting import Looking, one, until
 
+from wakelog import append_many
+
 LIMIT = 0.5
 TOLERANCE = 1.5
 
@@ -120,6 +122,36 @@ def test_it_ends_at_the_limit_and_counts_as_failed(
     # The worker, or the one that replaced it, goes on with other work.
     connection.execute("select wakelog.append('other')")
     until(lambda: one(connection, "select count(*) from wakelog.history"))
+    assert workers.supervisor.poll() is None
+
+
+def test_a_backoff_that_does_not_end_is_ended_and_the_default_used(
+    connection: psycopg.Connection, start_workers: Callable[..., WorkerProcesses]
+) -> None:
+    """For one failure as for all of a batch, of which it is asked once."""
+    workers = start_workers(
+        f"""
+def spin(failures):
+    while True:
+        pass
+
+@app.agent("agent", on="work", start="beginning", timeout={LIMIT}, max_attempts=2, batch=3, backoff=spin)
+async def agent(events, ctx):
+    raise ValueError("no")
+{OTHERS}
+""",
+        slots=1,
+    )
+    process = one(connection, "select max(id) from wakelog.worker_sessions")
+    append_many(connection, [{"type": "work"}] * 3)
+    until(lambda: one(connection, "select count(*) from wakelog.dead") == 3, within=60)
+    found = connection.execute(
+        "select distinct jsonb_path_query_array(failures, '$[*].reason'), stalled, error from wakelog.dead_letters"
+    ).fetchall()
+    assert found == [(["failed", "failed"], 0, "ValueError: no")]
+    connection.execute("select wakelog.append('other')")
+    until(lambda: one(connection, "select count(*) from wakelog.history"))
+    assert one(connection, "select max(id) from wakelog.worker_sessions") == process
     assert workers.supervisor.poll() is None
 
 

@@ -15,11 +15,11 @@ A batch goes the same way as a whole. Where its handler wrote through ctx.connec
 of it is still held; what is still held of one that was lost in part is given back. Events that the handler let fail,
 and those that cannot be read, leave it: `Work.deliveries` are those whose end is still to be recorded.
 
-Time limits. They hold for everything that is the application's: models and upcasters read the events, and check
-what is answered, where the handler runs and in its time. An async handler is cancelled. One that never lets go of
-the event loop, and a sync one in its thread, get an exception raised inside them by the watchdog. A thread that
-does not end even so (it sleeps in C) is left behind and the process asks to be replaced, since no thread can be
-killed; what it writes is never committed.
+Time limits. They hold for everything that is the application's: models and upcasters read the events, and check what
+is answered, where the handler runs and in its time; a backoff has as much time again. An async handler is cancelled.
+One that never lets go of the event loop, and a sync one in its thread, get an exception raised inside them by the
+watchdog. A thread that does not end even so (it sleeps in C) is left behind and the process asks to be replaced,
+since no thread can be killed; what it writes is never committed.
 """
 
 import asyncio
@@ -161,11 +161,13 @@ class Execution:
         work.deliveries = [delivery for delivery, _, _ in failed]
         if failed:
             await bench.close()
-            await self._record(work.agent, [self._failure(*one) for one in failed])
+            await self._record(work.agent, self._failures(work, failed))
 
     async def _set_aside(self, work: Work, some: SomeUnreadable) -> None:
         """Fail those that cannot be read; the others go on without them."""
-        await self._record(work.agent, [self._failure(delivery, why) for delivery, why in some.why])
+        await self._record(
+            work.agent, self._failures(work, [(delivery, why, None) for delivery, why in some.why])
+        )
         unreadable = {delivery for delivery, _ in some.why}
         work.deliveries = [delivery for delivery in work.deliveries if delivery not in unreadable]
 
@@ -198,19 +200,34 @@ class Execution:
                 await self.settling.stall(work.agent.name, together, why, RECONNECT)
             return
         detail = _traceback(error)
-        await self._record(
-            work.agent, [self._failure(delivery, error, detail=detail) for delivery in work.deliveries]
-        )
+        failed: list[FailedAlone] = [(delivery, error, None) for delivery in work.deliveries]
+        await self._record(work.agent, self._failures(work, failed, detail))
 
-    def _failure(
-        self, delivery: Delivery, error: BaseException | str, retry_after: Duration | None = None,
-        *, detail: str | None = None,
-    ) -> Failure:  # fmt: skip
-        if isinstance(error, str):
-            error = WakelogError(error)
-        retry_in = self._retry_in(delivery, error) if retry_after is None else _delay(retry_after)
-        final = isinstance(error, DoNotRetry)
-        return Failure(delivery, sentence(error), detail or _traceback(error), retry_in, final)
+    def _failures(self, work: Work, failed: list[FailedAlone], detail: str | None = None) -> list[Failure]:
+        """What is recorded of failed attempts. The agent's backoff is asked inside a time limit like the handler's, by
+        the end of which the default is used for this one and the others.
+        """
+        failures: list[Failure] = []
+        endless = False
+        work.begin()
+        try:
+            for delivery, error, retry_after in failed:
+                if isinstance(error, str):
+                    error = WakelogError(error)
+                retry_in = None if retry_after is None else _delay(retry_after)
+                if retry_after is None and not endless:
+                    try:
+                        retry_in = _retry_in(delivery, error)
+                    except TimeLimitExceeded:
+                        log.warning("%s: its backoff does not end; the default is used", work.agent.name)
+                        endless = True
+                final = isinstance(error, DoNotRetry)
+                failures.append(
+                    Failure(delivery, sentence(error), detail or _traceback(error), retry_in, final)
+                )
+        finally:
+            work.end()
+        return failures
 
     async def _record(self, agent: AgentDefinition, failures: list[Failure]) -> None:
         """Record failed attempts, together; each by itself where work is done in order and lines step forward."""
@@ -240,21 +257,22 @@ class Execution:
             if len(failures) > MOST_LINES:
                 log.warning("%s: and %s more of that batch", agent, len(failures) - MOST_LINES)
 
-    def _retry_in(self, delivery: Delivery, error: BaseException) -> float | None:
-        try:
-            if isinstance(error, RetryAfter):
-                return _delay(error.delay)
-            wait = delivery.agent.retry_in(delivery.failures)
-            return None if wait is None else _delay(wait)
-        except Exception:
-            log.exception("%s: its backoff failed; the default is used", delivery.agent.name)
-            return None
-
 
 def _called(work: Work, context: Context | BatchContext, given: Any) -> tuple[list[Done], list[FailedAlone]]:
     """What a sync handler answers, in its thread."""
     read(work.deliveries)
     return answers(work, context, work.agent.handler(given, context))
+
+
+def _retry_in(delivery: Delivery, error: BaseException) -> float | None:
+    try:
+        if isinstance(error, RetryAfter):
+            return _delay(error.delay)
+        wait = delivery.agent.retry_in(delivery.failures)
+        return None if wait is None else _delay(wait)
+    except Exception:
+        log.exception("%s: its backoff failed; the default is used", delivery.agent.name)
+        return None
 
 
 def _recorded_together(agent: AgentDefinition, what: list[T]) -> Iterator[list[T]]:

@@ -135,9 +135,7 @@ def workflow_at(
                 hint="See: wakelog workflow list",
             )
         events = _events(rows)
-        payloads = yield from payloads_shown(
-            connection, ((event.id, event.payload) for event in events)
-        )
+        payloads = yield from payloads_shown(connection, ((event.id, event.payload) for event in events))
         shown = (replace(event, payload=payload) for event, payload in zip(events, payloads, strict=True))
         return WorkflowState(correlation_id, position, at, tuple(shown))
 
