@@ -10,6 +10,9 @@ READY  := $(VENV)/.ready
 POSTGRES ?=
 # What the second run covers: a pytest -m expression; `none` leaves it out.
 SECOND_RUN ?= every_postgres and not soak
+# How many processes run tests side by side, each with a server of its own, a file at a time; 0: none but pytest's own.
+# Most of what tests do is to wait, so two are twice as quick on two cores.
+PARALLEL ?= 2
 # Anything more for pytest: make test ARGS='-k crash -x'
 ARGS ?=
 
@@ -30,17 +33,19 @@ help:
 	@echo 'Each makes its own .venv at first. PYTHON=python3.12 chooses another Python,'
 	@echo 'POSTGRES=wheel (or installed, 16, /a/bin/folder) the PostgreSQL for the tests.'
 
+PYTEST = $(PY) -m pytest -n $(PARALLEL) --dist loadfile
+
 demo: $(READY)
 	@$(VENV)/bin/wakelog demo
 
 test: $(READY)
 ifneq ($(POSTGRES),)
-	WAKELOG_TEST_POSTGRES='$(POSTGRES)' $(PY) -m pytest $(ARGS)
+	WAKELOG_TEST_POSTGRES='$(POSTGRES)' $(PYTEST) $(ARGS)
 else
-	@$(PY) -m pytest $(ARGS)
+	@$(PYTEST) $(ARGS)
 	@if [ '$(SECOND_RUN)' != none ] && [ "$$($(PY) -m wakelog.postgres.binaries --origin)" != wheel ]; then \
 	  echo 'Again on the PostgreSQL of the wheel: $(SECOND_RUN)'; \
-	  WAKELOG_TEST_POSTGRES=wheel $(PY) -m pytest -m '$(SECOND_RUN)' $(ARGS); \
+	  WAKELOG_TEST_POSTGRES=wheel $(PYTEST) -m '$(SECOND_RUN)' $(ARGS); \
 	fi
 endif
 

@@ -282,6 +282,7 @@ def test_rebuilds_and_looks_at_the_past_while_a_version_is_raised(
             old = storm.work(1, 2)
             folds.until_caught_up(connection)
         with Appending(database, chance.randrange(10**6)):
+            storm.compare(storm.look_back())  # whatever becomes of the looks in the middle of it
             storm.round(2, looks=0)  # before the rollout, and killed in the middle of it
             storm.work(2, 1)
             storm.round(1)
@@ -322,6 +323,8 @@ def test_for_longer_with_a_server_that_crashes(
                     kills=chance.random() < 0.75, crash=number in (begins + 1, ends, rounds - 2),
                 )  # fmt: skip
         storm.end()
+        while storm.compared[2] < 3:  # on a busy machine it may have served from late on only
+            storm.compare(storm.look_back())
     assert storm.crashes == 3
     assert storm.killed["rebuild"] >= 4
     assert min(storm.compared.values()) >= 3
