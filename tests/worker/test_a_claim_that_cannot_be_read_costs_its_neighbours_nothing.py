@@ -57,6 +57,7 @@ def test_one_that_cannot_be_decrypted_fails_with_its_reason_and_its_neighbours_a
         $$""")
     start_workers(AGENT, lease=2)
     until(lambda: one(connection, DONE) == 2)
+    until(lambda: one(connection, "select count(*) from wakelog.dead"))
     assert [row[0] for row in connection.execute(ANSWERS)] == ["Ada", "Cleo"]
     dead = connection.execute("select position, reason, stalled, error from wakelog.dead_letters").fetchall()
     assert len(dead) == 1

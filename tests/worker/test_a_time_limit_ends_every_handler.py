@@ -183,6 +183,7 @@ def test_neighbours_of_a_spinner_are_given_back(
     )
     connection.execute("select wakelog.append('work')")
     until(lambda: one(connection, "select count(*) from wakelog.history"))
+    until(lambda: one(connection, "select count(*) from wakelog.dead"))
     assert connection.execute("select agent, reason from wakelog.dead_letters").fetchall() == [
         ("spinner", "max_attempts")
     ]
