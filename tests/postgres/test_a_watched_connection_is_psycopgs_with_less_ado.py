@@ -1,15 +1,20 @@
 """A connection whose socket stays with the event loop does all that psycopg's does, and leaves no socket watched."""
 
 import asyncio
+import gc
 import os
+import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from functools import wraps
-from typing import Any, LiteralString, ParamSpec, TypeVar
+from pathlib import Path
+from typing import Any, LiteralString, ParamSpec, Self, TypeVar
 from unittest.mock import patch
 
 import psycopg
 import pytest
+from psycopg.waiting import Wait
 from tests.worker.waiting import until
 
 from wakelog.postgres.watched import WatchedConnection
@@ -43,23 +48,36 @@ async def connected(url: str, **options: Any) -> AsyncIterator[WatchedConnection
         yield connection
 
 
-@contextmanager
-def registrations() -> Iterator[list[int]]:
-    """The sockets that are registered with the running event loop to be read, in their order."""
-    made: list[int] = []
-    loop = asyncio.get_running_loop()
-    add = loop.add_reader
+class Watched:
+    """What is registered with the running event loop to be read, from now on."""
 
-    def counted(fd: Any, callback: Callable[..., Any], *args: Any) -> Any:
-        made.append(fd)
-        return add(fd, callback, *args)
+    def __init__(self) -> None:
+        self.made = 0
+        self.now: set[int] = set()
 
-    with patch.object(loop, "add_reader", counted):
-        yield made
+    @classmethod
+    @contextmanager
+    def followed(cls) -> Iterator[Self]:
+        loop = asyncio.get_running_loop()
+        add, remove = loop.add_reader, loop.remove_reader
+        found = cls()
+
+        def added(fd: Any, callback: Callable[..., Any], *args: Any) -> Any:
+            found.made += 1
+            found.now.add(fd)
+            return add(fd, callback, *args)
+
+        def removed(fd: Any) -> bool:
+            found.now.discard(fd)
+            return remove(fd)
+
+        with patch.object(loop, "add_reader", added), patch.object(loop, "remove_reader", removed):
+            yield found
 
 
-def is_watched(fd: int) -> bool:
-    return asyncio.get_running_loop().remove_reader(fd)
+def files() -> int:
+    """How many files and sockets this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 async def turns(count: int) -> None:
@@ -96,10 +114,20 @@ async def seen(url: str, condition: LiteralString, pid: int) -> None:
 @in_a_loop
 async def test_its_socket_is_registered_once_for_many_statements(database: str) -> None:
     async with connected(database) as connection:
-        with registrations() as made:
+        with Watched.followed() as found:
             for n in range(MANY):
                 assert await value(connection, "select %s::int", n) == n
-    assert len(made) == 1
+    assert found.made == 1
+
+
+@in_a_loop
+async def test_it_stays_registered_while_the_event_loop_turns_between_statements(database: str) -> None:
+    async with connected(database) as connection:
+        with Watched.followed() as found:
+            for n in range(MANY):
+                assert await value(connection, "select %s::int", n) == n
+                await turns(5)
+    assert found.made == 1
 
 
 @in_a_loop
@@ -175,24 +203,69 @@ async def test_a_task_that_is_cancelled_ends_its_statement_in_the_server(databas
             assert await value(connection, "select 1") == 1
 
 
-@pytest.mark.parametrize("query", ["select 1", "select 1 / 0"])
 @in_a_loop
-async def test_a_task_cancelled_in_the_moment_of_its_answer_leaves_a_connection_to_use(
-    database: str, query: str
-) -> None:
-    """The answer has been read, and its task not yet been resumed."""
+async def test_a_task_cancelled_in_the_moment_of_its_answer_leaves_a_connection_to_use(database: str) -> None:
+    """What has come is there to be read, and its task has not been resumed to read it."""
     async with connected(database) as connection:
-        asking = asyncio.create_task(value(connection, query))
-        read = connection._readable
+        tell = WatchedConnection._tell
 
-        def answered() -> None:
-            read()
-            if connection._answer is not None and connection._answer.done():
+        def told(which: "weakref.ref[WatchedConnection]") -> None:
+            tell(which)
+            if not asking.cancelling():
                 asking.cancel()
 
-        with patch.object(connection, "_readable", answered), pytest.raises(asyncio.CancelledError):
-            await asking
+        with patch.object(WatchedConnection, "_tell", staticmethod(told)):
+            asking = asyncio.create_task(value(connection, "select 1"))
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+        assert connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
         assert await value(connection, "select 1") == 1
+
+
+@in_a_loop
+async def test_a_cancellation_is_one_also_where_the_connection_is_closed_at_once(database: str) -> None:
+    async with connected(database) as connection:
+        asking = asyncio.create_task(value(connection, "select pg_sleep(60)"))
+        await asleep(database, connection.info.backend_pid)
+        asking.cancel()
+        await connection.close()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+
+@in_a_loop
+async def test_a_statement_ends_where_another_task_closes_its_connection(database: str) -> None:
+    async with connected(database) as connection:
+        asking = asyncio.create_task(value(connection, "select pg_sleep(60)"))
+        await asleep(database, connection.info.backend_pid)
+        await connection.close()
+        with pytest.raises(psycopg.OperationalError):
+            await asking
+
+
+@in_a_loop
+async def test_a_statement_goes_on_where_another_task_ends_the_watching(database: str) -> None:
+    async with connected(database) as connection:
+        asking = asyncio.create_task(value(connection, "select 7 from pg_sleep(0.5)"))
+        await asleep(database, connection.info.backend_pid)
+        connection._unwatch()
+        assert await asking == 7
+
+
+@in_a_loop
+async def test_handlers_of_what_the_server_says_run_in_the_statements_own_task(database: str) -> None:
+    whose: ContextVar[str] = ContextVar("whose", default="nobody's")
+    found: list[tuple[str, object]] = []
+
+    async def ask(connection: WatchedConnection, name: str) -> None:
+        whose.set(name)
+        await connection.execute("do $$ begin raise notice 'x'; end $$")
+
+    async with connected(database) as connection:
+        connection.add_notice_handler(lambda _: found.append((whose.get(), asyncio.current_task())))
+        tasks = [asyncio.create_task(ask(connection, name)) for name in ("a", "b", "c")]
+        await asyncio.gather(*tasks)
+    assert found == list(zip(("a", "b", "c"), tasks, strict=True))
 
 
 @in_a_loop
@@ -201,22 +274,15 @@ async def test_what_comes_while_nobody_waits_does_not_keep_the_loop_awake(databa
         heard: list[str] = []
         connection.add_notify_handler(lambda told: heard.append(told.payload))
         await connection.execute("listen bell")
-        looked = 0
-        read = connection._readable
-
-        def counted() -> None:
-            nonlocal looked
-            looked += 1
-            read()
-
-        connection.unwatch()
-        with patch.object(connection, "_readable", counted):
+        await connection.execute("select")
+        with patch.object(WatchedConnection, "_tell", wraps=WatchedConnection._tell) as told:
+            connection._unwatch()
             await connection.execute("select")
-            looked = 0
+            told.reset_mock()
             await other.execute("notify bell, 'unasked'")
             await asyncio.sleep(0.1)
             await turns(MANY)
-            assert looked <= 1
+            assert 1 <= sum(called.args[0]() is connection for called in told.call_args_list) <= 2
             assert heard == []
             await connection.execute("select")
         assert heard == ["unasked"]
@@ -226,48 +292,140 @@ async def test_what_comes_while_nobody_waits_does_not_keep_the_loop_awake(databa
 async def test_a_session_that_the_server_ends_does_not_keep_the_loop_awake_and_is_told_with_the_next_statement(
     database: str,
 ) -> None:
-    async with connected(database) as connection:
-        await connection.execute("select")
-        fd = connection.fileno()
-        await terminated(database, connection.info.backend_pid)
-        assert not is_watched(fd)
-        with pytest.raises(psycopg.OperationalError):
+    with Watched.followed() as found:
+        async with connected(database) as connection:
             await connection.execute("select")
-        assert connection.closed
+            assert len(found.now) == 1
+            await terminated(database, connection.info.backend_pid)
+            assert found.now == set()
+            with pytest.raises(psycopg.OperationalError):
+                await connection.execute("select")
+            assert connection.closed
 
 
 @in_a_loop
-async def test_a_session_that_ends_under_a_statement_leaves_no_socket_watched(database: str) -> None:
+async def test_a_session_that_ends_under_a_statement_leaves_nothing_watched(database: str) -> None:
+    with Watched.followed() as found:
+        async with connected(database) as connection:
+            pid = connection.info.backend_pid
+            asking = asyncio.create_task(connection.execute("select pg_sleep(60)"))
+            await asleep(database, pid)
+            await terminated(database, pid)
+            with pytest.raises(psycopg.OperationalError):
+                await asking
+            assert found.now == set()
+
+
+@in_a_loop
+async def test_a_connection_that_is_closed_leaves_nothing_watched_and_no_file_open(database: str) -> None:
     async with connected(database) as connection:
-        fd, pid = connection.fileno(), connection.info.backend_pid
-        asking = asyncio.create_task(connection.execute("select pg_sleep(60)"))
-        await asleep(database, pid)
-        await terminated(database, pid)
-        with pytest.raises(psycopg.OperationalError):
-            await asking
-        assert not is_watched(fd)
+        await connection.execute("select")  # what the event loop itself opens is open now
+    before = files()
+    with Watched.followed() as found:
+        for _ in range(3):
+            async with connected(database) as connection:
+                await connection.execute("select")
+    assert found.now == set()
+    assert files() == before
 
 
 @in_a_loop
-async def test_a_closed_connections_number_may_be_the_next_ones(database: str) -> None:
+async def test_where_libpq_closes_the_socket_the_next_one_of_its_number_is_watched_as_any_other(
+    database: str,
+) -> None:
+    """As it does wherever it finds a connection lost, also in the middle of sending."""
+    connection = await WatchedConnection.connect(database, autocommit=True)
+    await connection.execute("select")
+    number = connection.fileno()
+    connection.pgconn.finish()
+    async with connected(database) as following:
+        assert following.fileno() == number
+        assert await value(following, "select 1") == 1
+        with Watched.followed() as found:
+            connection._unwatch()
+            assert await value(following, "select 1") == 1
+        assert found.made == 0
+
+
+@in_a_loop
+async def test_one_that_fails_to_send_leaves_nothing_watched(database: str) -> None:
+    def fails() -> Iterator[Any]:
+        raise psycopg.OperationalError("lost")
+        yield
+
+    async with connected(database) as connection:
+        with Watched.followed() as found:
+            connection._unwatch()
+            await connection.execute("select")
+            assert len(found.now) == 1
+            with pytest.raises(psycopg.OperationalError, match="lost"):
+                await connection.wait(fails())  # pyright: ignore[reportArgumentType]
+            assert found.now == set()
+        assert await value(connection, "select 1") == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*was deleted while still open:ResourceWarning")
+@in_a_loop
+async def test_one_that_nobody_has_any_more_is_collected_and_its_session_ends(database: str) -> None:
+    before = files()
+    connection = await WatchedConnection.connect(database)
+    await connection.execute("select")
+    pid, gone = connection.info.backend_pid, weakref.ref(connection)
+    with Watched.followed() as found:
+        found.now.add(connection._duplicate)
+        del connection
+        gc.collect()
+        assert gone() is None
+        assert found.now == set()
+    assert files() == before
+    await seen(database, "select not exists (select from pg_stat_activity where pid = %s)", pid)
+
+
+@in_a_loop
+async def test_without_a_file_descriptor_to_spare_it_waits_as_psycopg_does(database: str) -> None:
+    async with connected(database) as connection:
+        with (
+            Watched.followed() as found,
+            patch.object(os, "dup", side_effect=OSError(24, "Too many open files")),
+        ):
+            assert await value(connection, "select 1 from pg_sleep(0.01)") == 1
+    assert found.now == set()
+
+
+@in_a_loop
+async def test_what_is_asked_of_a_closed_connection_says_that_it_is_closed(database: str) -> None:
     async with connected(database) as connection:
         await connection.execute("select")
-        fd = connection.fileno()
-    assert not is_watched(fd)
-    async with connected(database) as connection:
-        assert connection.fileno() == fd
+    for asked in (connection.commit, connection.rollback, lambda: connection.set_autocommit(False)):
+        with pytest.raises(psycopg.OperationalError, match="the connection is closed"):
+            await asked()
+
+
+@in_a_loop
+async def test_another_may_be_told_of_the_socket_as_well(database: str) -> None:
+    async with connected(database) as connection, connected(database) as other:
+        await connection.execute("listen bell")
+        loop, told = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(connection.fileno(), told.set)
+        await other.execute("notify bell")
+        await told.wait()
+        assert loop.remove_reader(connection.fileno())
         assert await value(connection, "select 1") == 1
 
 
 @in_a_loop
-async def test_another_may_watch_the_socket_once_it_is_unwatched(database: str) -> None:
-    async with connected(database) as connection:
-        await connection.execute("select")
-        connection.unwatch()
-        loop, told = asyncio.get_running_loop(), asyncio.Event()
-        loop.add_reader(connection.fileno(), told.set)
+async def test_two_may_wait_for_it_at_once(database: str) -> None:
+    """Not for statements, which take turns."""
+
+    def something() -> Iterator[Any]:
+        yield Wait.R
+
+    async with connected(database) as connection, connected(database) as other:
         await connection.execute("listen bell")
-        assert not told.is_set()
+        waiting = [asyncio.create_task(connection.wait(something())) for _ in range(2)]  # pyright: ignore[reportArgumentType]
+        await turns(3)
+        await other.execute("notify bell")
+        await asyncio.gather(*waiting)
         assert await value(connection, "select 1") == 1
 
 

@@ -1,25 +1,32 @@
 """An asyncio connection whose socket the event loop watches from one statement to the next.
 
 psycopg registers the socket with the event loop for every wait, with a timer, and takes both back afterwards. That is
-two calls of the system, and most of what a short statement costs in Python. Here the socket stays registered, and what
-has arrived is read where the loop tells of it, so that a statement's task is resumed once: when it is done
+two calls of the system, and most of what a short statement costs in Python. Here it stays registered
 (docs/decisions/0010-watched-connections.md).
 
 How this stays correct
 ----------------------
-The loop must not watch a socket that is closed, whose number the next one may get. It is closed by `close`, and by
-libpq where reading or writing fails; both end the watching in the same step. What arrives while nobody waits (a
-notification, the end of the server) ends it too: it stays unread, and would wake the loop again and again.
+What is watched is a duplicate of the socket, which belongs to this connection alone. libpq closes its own socket
+wherever it finds the connection lost, and the next one made gets that number; the duplicate's is nobody else's until
+the event loop has forgotten it.
 
-Only what waits for an answer to be read is done here. Everything else is left to psycopg: a limit of time, a send that
-has to wait for room, and the end of a statement whose task is cancelled.
+All that is done here is to wait until something can be read. What has come is read by the statement's own task, as
+with psycopg. Where anything else is to be waited for (room to send, a limit of time, the end of a statement whose task
+is cancelled), and where the watching ends meanwhile, psycopg goes on with the statement from where it is.
+
+A socket that stays readable while no statement waits here (a notification, the end of the server) would wake the event
+loop again and again, and is not watched any longer. Once is not enough to tell: what a statement is about to read is
+seen by the event loop a second time before it has been read.
 """
 
 import asyncio
+import os
+import weakref
 from collections.abc import Generator
 from typing import Any, TypeVar
 
 from psycopg import AsyncConnection
+from psycopg.pq import ConnStatus
 from psycopg.waiting import Ready, Wait
 
 T = TypeVar("T")
@@ -29,76 +36,95 @@ _Talk = Generator[Any, Any, T]
 
 
 class WatchedConnection(AsyncConnection[Any]):
-    """For one event loop, and the thread that it runs in."""
+    """For one event loop at a time, and the thread that it runs in."""
 
     _watcher: asyncio.AbstractEventLoop | None = None
-    _watched = -1
-    """The socket's number."""
-    _talk: "_Talk[Any] | None" = None
-    _answer: "asyncio.Future[tuple[bool, Any]] | None" = None
-    """Whether the talk has ended, and with what; otherwise what it waits for."""
+    _duplicate = -1
+    """Of the socket, as long as there is a watcher."""
+    _told: "asyncio.Future[bool] | None" = None
+    """What a statement waits for: whether there is something to read, or else that nobody watches any more."""
+    _unasked = 0
+    """How often in a row there was something to read that no statement waited for."""
 
     async def wait(self, gen: "_Talk[T]", *args: Any, **kwargs: Any) -> T:
-        if args or kwargs or self._talk is not None:
-            self.unwatch()
+        socket = self.pgconn.socket  # raises where the connection is closed, before anything is sent
+        if args or kwargs or self._told is not None:
             return await super().wait(gen, *args, **kwargs)
+        waits_for: Any = None
+        interruption: BaseException | None = None
         try:
             waits_for = next(gen)
+            while waits_for == Wait.R and await self._readable(socket):
+                waits_for = gen.send(Ready.R)
         except StopIteration as end:
             return end.value
-        interruption: BaseException | None = None
-        if waits_for == Wait.R:
-            self._watch()
-            self._talk, self._answer = gen, asyncio.get_running_loop().create_future()
-            try:
-                ended, said = await self._answer
-            except asyncio.CancelledError as cancelled:
-                if not self._answer.cancelled():  # it came in the same moment
-                    if self._answer.exception() is not None or self._answer.result()[0]:
-                        raise
-                    waits_for = self._answer.result()[1]
-                interruption = cancelled
-            else:
-                if ended:
-                    return said
-                waits_for = said
-            finally:
-                self._talk = self._answer = None
-        self.unwatch()
+        except (asyncio.CancelledError, KeyboardInterrupt) as interrupted:
+            if self.pgconn.status == ConnStatus.BAD:
+                raise
+            interruption = interrupted
+        except BaseException:
+            self._unwatch()
+            raise
         return await super().wait(_Resumed(gen, waits_for, interruption))
 
     async def close(self) -> None:
-        self.unwatch()
+        self._unwatch()
         await super().close()
 
-    def unwatch(self) -> None:
-        """Have the event loop forget the socket, so that another may be told of it."""
+    def __del__(self, *args: Any) -> None:
+        self._unwatch()
+        super().__del__(*args)
+
+    def _unwatch(self) -> None:
+        """Have the event loop forget the socket; the next statement registers it anew."""
         watcher, self._watcher = self._watcher, None
-        if watcher is not None and not watcher.is_closed():
-            watcher.remove_reader(self._watched)
+        if watcher is not None:
+            if not watcher.is_closed():
+                watcher.remove_reader(self._duplicate)
+            os.close(self._duplicate)
+        if self._told is not None and not self._told.done():
+            self._told.set_result(False)
 
-    def _watch(self) -> None:
+    async def _readable(self, socket: int) -> bool:
+        """Wait until there is something to read; False where that cannot be watched, or is not watched any longer."""
         loop = asyncio.get_running_loop()
-        if self._watcher is not loop:
-            self.unwatch()
-            self._watcher, self._watched = loop, self.pgconn.socket
-            loop.add_reader(self._watched, self._readable)
-
-    def _readable(self) -> None:
-        answer = self._answer
-        if self._talk is None or answer is None or answer.done():
-            self.unwatch()
-            return
+        if self._watcher is not loop and not self._watch(loop, socket):
+            return False
+        self._unasked = 0
+        self._told = told = loop.create_future()
         try:
-            waits_for = self._talk.send(Ready.R)
-        except StopIteration as end:
-            answer.set_result((True, end.value))
-        except BaseException as error:
-            self.unwatch()  # libpq may have closed the socket
-            answer.set_exception(error)
-        else:
-            if waits_for != Wait.R:
-                answer.set_result((False, waits_for))
+            return await told
+        finally:
+            self._told = None
+
+    def _watch(self, loop: asyncio.AbstractEventLoop, socket: int) -> bool:
+        self._unwatch()
+        # Not held by the event loop: one that nobody has any more is to be collected.
+        me: weakref.ref[WatchedConnection] = weakref.ref(self)
+        try:
+            self._duplicate = os.dup(socket)
+        except OSError:  # no file descriptor is left
+            return False
+        try:
+            loop.add_reader(self._duplicate, self._tell, me)
+        except BaseException:
+            os.close(self._duplicate)
+            raise
+        self._watcher = loop
+        return True
+
+    @staticmethod
+    def _tell(which: "weakref.ref[WatchedConnection]") -> None:
+        connection = which()
+        if connection is None:
+            return
+        told = connection._told
+        if told is None:
+            connection._unasked += 1
+            if connection._unasked > 1:
+                connection._unwatch()
+        elif not told.done():
+            told.set_result(True)
 
 
 class _Resumed(Generator[Any, Any, T]):
@@ -108,7 +134,6 @@ class _Resumed(Generator[Any, Any, T]):
         self._talk = talk
         self._waits_for = waits_for
         self._interruption = interruption
-        self._asked = False
 
     def __next__(self) -> Any:
         interruption, self._interruption = self._interruption, None

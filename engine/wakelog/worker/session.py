@@ -31,7 +31,6 @@ from wakelog.log.connections import converse
 from wakelog.log.private import is_veiled, shown
 from wakelog.postgres import jsonb
 from wakelog.postgres.connect import connect_async
-from wakelog.postgres.watched import WatchedConnection
 from wakelog.privacy.loading import read_json_veiled
 from wakelog.worker.delivery import Delivery
 
@@ -43,7 +42,7 @@ _CLAIM: LiteralString = """
 """
 
 
-async def open_connection(url: str, *, autocommit: bool = True, pooled: bool = False) -> WatchedConnection:
+async def open_connection(url: str, *, autocommit: bool = True, pooled: bool = False) -> AsyncConnection[Any]:
     """A connection as workers use them: fast JSON, and no prepared statements behind a pooler."""
     options: dict[str, Any] = {"prepare_threshold": None} if pooled else {}
     connection = await connect_async(url, autocommit=autocommit, application_name="wakelog worker", **options)
@@ -68,7 +67,7 @@ class Claimed:
 class Session:
     """One registration of a worker. Not reused: after a lost connection there is a new one."""
 
-    def __init__(self, connection: WatchedConnection, worker: int, lease: float, listening: bool) -> None:
+    def __init__(self, connection: AsyncConnection[Any], worker: int, lease: float, listening: bool) -> None:
         self.connection = connection
         self.worker = worker
         self.lease = lease
@@ -213,7 +212,6 @@ class Session:
         """
         if not self._rung:
             loop = asyncio.get_running_loop()
-            self.connection.unwatch()
             fd = self.connection.fileno()
             stir.clear()
             loop.add_reader(fd, stir.set)
