@@ -15,6 +15,7 @@ SECOND_RUN ?= every_postgres and not soak
 PARALLEL ?= 2
 # Anything more for pytest: make test ARGS='-k crash -x'
 ARGS ?=
+PYTEST = $(PY) -m pytest -n $(PARALLEL) --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format bench soak clean usable
@@ -32,8 +33,6 @@ help:
 	@echo
 	@echo 'Each makes its own .venv at first. PYTHON=python3.12 chooses another Python,'
 	@echo 'POSTGRES=wheel (or installed, 16, /a/bin/folder) the PostgreSQL for the tests.'
-
-PYTEST = $(PY) -m pytest -n $(PARALLEL) --dist loadfile
 
 demo: $(READY)
 	@$(VENV)/bin/wakelog demo

@@ -99,11 +99,12 @@ async def terminated(url: str, pid: int) -> None:
     await asyncio.sleep(0.1)
 
 
-async def asleep(url: str, pid: int) -> None:
-    """The session sleeps in a statement."""
-    await seen(
-        url, "select exists (select from pg_stat_activity where pid = %s and wait_event = 'PgSleep')", pid
-    )
+async def asleep(connection: WatchedConnection, url: str, query: LiteralString) -> "asyncio.Task[Any]":
+    """A task whose statement sleeps in the server."""
+    asking = asyncio.create_task(value(connection, query))
+    sleeps = "select exists (select from pg_stat_activity where pid = %s and wait_event = 'PgSleep')"
+    await seen(url, sleeps, connection.info.backend_pid)
+    return asking
 
 
 async def seen(url: str, condition: LiteralString, pid: int) -> None:
@@ -194,8 +195,7 @@ async def test_copying_pipelines_and_notifications_work_as_ever(database: str) -
 async def test_a_task_that_is_cancelled_ends_its_statement_in_the_server(database: str) -> None:
     async with connected(database) as connection:
         for _ in range(2):
-            sleeping = asyncio.create_task(value(connection, "select 'asleep' from pg_sleep(60)"))
-            await asleep(database, connection.info.backend_pid)
+            sleeping = await asleep(connection, database, "select 'asleep' from pg_sleep(60)")
             sleeping.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await sleeping
@@ -225,8 +225,7 @@ async def test_a_task_cancelled_in_the_moment_of_its_answer_leaves_a_connection_
 @in_a_loop
 async def test_a_cancellation_is_one_also_where_the_connection_is_closed_at_once(database: str) -> None:
     async with connected(database) as connection:
-        asking = asyncio.create_task(value(connection, "select pg_sleep(60)"))
-        await asleep(database, connection.info.backend_pid)
+        asking = await asleep(connection, database, "select pg_sleep(60)")
         asking.cancel()
         await connection.close()
         with pytest.raises(asyncio.CancelledError):
@@ -236,8 +235,7 @@ async def test_a_cancellation_is_one_also_where_the_connection_is_closed_at_once
 @in_a_loop
 async def test_a_statement_ends_where_another_task_closes_its_connection(database: str) -> None:
     async with connected(database) as connection:
-        asking = asyncio.create_task(value(connection, "select pg_sleep(60)"))
-        await asleep(database, connection.info.backend_pid)
+        asking = await asleep(connection, database, "select pg_sleep(60)")
         await connection.close()
         with pytest.raises(psycopg.OperationalError):
             await asking
@@ -246,8 +244,7 @@ async def test_a_statement_ends_where_another_task_closes_its_connection(databas
 @in_a_loop
 async def test_a_statement_goes_on_where_another_task_ends_the_watching(database: str) -> None:
     async with connected(database) as connection:
-        asking = asyncio.create_task(value(connection, "select 7 from pg_sleep(0.5)"))
-        await asleep(database, connection.info.backend_pid)
+        asking = await asleep(connection, database, "select 7 from pg_sleep(0.5)")
         connection._unwatch()
         assert await asking == 7
 
@@ -308,8 +305,7 @@ async def test_a_session_that_ends_under_a_statement_leaves_nothing_watched(data
     with Watched.followed() as found:
         async with connected(database) as connection:
             pid = connection.info.backend_pid
-            asking = asyncio.create_task(connection.execute("select pg_sleep(60)"))
-            await asleep(database, pid)
+            asking = await asleep(connection, database, "select pg_sleep(60)")
             await terminated(database, pid)
             with pytest.raises(psycopg.OperationalError):
                 await asking

@@ -128,7 +128,7 @@ def test_it_ends_at_the_limit_and_counts_as_failed(
 def test_a_backoff_that_does_not_end_is_ended_and_the_default_used(
     connection: psycopg.Connection, start_workers: Callable[..., WorkerProcesses]
 ) -> None:
-    """For one failure as for all of a batch, of which it is asked once."""
+    """Asked once for all of a batch; one that says itself when to come again is heard."""
     workers = start_workers(
         f"""
 def spin(failures):
@@ -137,18 +137,23 @@ def spin(failures):
 
 @app.agent("agent", on="work", start="beginning", timeout={LIMIT}, max_attempts=2, batch=3, backoff=spin)
 async def agent(events, ctx):
-    raise ValueError("no")
+    for event in events:
+        ctx.fail(event, RetryAfter("1h") if event.payload == {{"later": True}} else ValueError("no"))
 {OTHERS}
 """,
         slots=1,
     )
     process = one(connection, "select max(id) from wakelog.worker_sessions")
-    append_many(connection, [{"type": "work"}] * 3)
-    until(lambda: one(connection, "select count(*) from wakelog.dead") == 3, within=60)
+    append_many(
+        connection, [{"type": "work"}, {"type": "work"}, {"type": "work", "payload": {"later": True}}]
+    )
+    until(lambda: one(connection, "select count(*) from wakelog.dead") == 2, within=60)
     found = connection.execute(
         "select distinct jsonb_path_query_array(failures, '$[*].reason'), stalled, error from wakelog.dead_letters"
     ).fetchall()
     assert found == [(["failed", "failed"], 0, "ValueError: no")]
+    later = "select available_at - clock_timestamp() > '50 min' from wakelog.deliveries where attempt = 1"
+    assert connection.execute(later).fetchall() == [(True,)]
     connection.execute("select wakelog.append('other')")
     until(lambda: one(connection, "select count(*) from wakelog.history"))
     assert one(connection, "select max(id) from wakelog.worker_sessions") == process

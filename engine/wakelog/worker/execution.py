@@ -214,10 +214,14 @@ class Execution:
             for delivery, error, retry_after in failed:
                 if isinstance(error, str):
                     error = WakelogError(error)
-                retry_in = None if retry_after is None else _delay(retry_after)
-                if retry_after is None and not endless:
+                if retry_after is None and isinstance(error, RetryAfter):
+                    retry_after = error.delay
+                retry_in = None
+                if retry_after is not None:
+                    retry_in = _delay(retry_after)
+                elif not endless:
                     try:
-                        retry_in = _retry_in(delivery, error)
+                        retry_in = _backoff(delivery)
                     except TimeLimitExceeded:
                         log.warning("%s: its backoff does not end; the default is used", work.agent.name)
                         endless = True
@@ -264,10 +268,8 @@ def _called(work: Work, context: Context | BatchContext, given: Any) -> tuple[li
     return answers(work, context, work.agent.handler(given, context))
 
 
-def _retry_in(delivery: Delivery, error: BaseException) -> float | None:
+def _backoff(delivery: Delivery) -> float | None:
     try:
-        if isinstance(error, RetryAfter):
-            return _delay(error.delay)
         wait = delivery.agent.retry_in(delivery.failures)
         return None if wait is None else _delay(wait)
     except Exception:
