@@ -137,7 +137,9 @@ def test_a_changed_seal(log: Connection, change: str, position: int) -> None:
 
 
 def test_a_changed_list_of_leaves(log: Connection) -> None:
-    log.execute("update wakelog.seals set leaves = overlay(leaves placing '\\x00' from 40) where number = 2")
+    log.execute(
+        "update wakelog.seals set leaves = set_byte(leaves, 39, 255 - get_byte(leaves, 39)) where number = 2"
+    )
     assert found(log) == ("seal_changed", 11, 2)
 
 
