@@ -1,22 +1,24 @@
 """Connections for handlers: made when a handler first asks for one, kept for the next."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
-from functools import cached_property
-from typing import Any, LiteralString
+import contextlib
+from typing import LiteralString
 
 import psycopg
-from psycopg import AsyncClientCursor, AsyncConnection, AsyncTransaction, Connection, Transaction, pq
+from psycopg import pq
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import TransactionStatus
-from psycopg.rows import tuple_row
 from psycopg.types.json import set_json_loads
 
 from wakelog.errors import DatabaseUnreachable
 from wakelog.postgres import jsonb
 from wakelog.postgres.connect import GIVE_UP_ON_US, may_be_cut_off, safe_url, session_defaults
-from wakelog.postgres.watched import WatchedConnection
+from wakelog.worker.handler_connection import (
+    KEPT_BEGUN,
+    Any_Connection,
+    AsyncHandlerConnection,
+    HandlerConnection,
+)
 
 FORGET: LiteralString = """
     reset session authorization;
@@ -26,40 +28,6 @@ FORGET: LiteralString = """
     unlisten *;
 """
 """What one handler sets is not the next one's: roles, settings, session locks, temporary tables, channels."""
-
-
-class AsyncHandlerConnection(WatchedConnection):
-    """Whose ``transaction()`` is a savepoint always: the outermost transaction is the worker's to commit."""
-
-    @cached_property
-    def workers_own(self) -> AsyncClientCursor[Any]:
-        """What the worker commits with, several statements in one round trip."""
-        return AsyncClientCursor(self)
-
-    @asynccontextmanager
-    async def transaction(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, savepoint_name: str | None = None, force_rollback: bool = False
-    ) -> AsyncGenerator[AsyncTransaction]:
-        if self.info.transaction_status == TransactionStatus.IDLE and not self.autocommit:
-            await self.execute("select")  # psycopg begins before the first statement
-        async with super().transaction(savepoint_name, force_rollback) as transaction:
-            yield transaction
-
-
-class HandlerConnection(Connection[Any]):
-    """Whose ``transaction()`` is a savepoint always: the outermost transaction is the worker's to commit."""
-
-    @contextmanager
-    def transaction(
-        self, savepoint_name: str | None = None, force_rollback: bool = False
-    ) -> Generator[Transaction]:
-        if self.info.transaction_status == TransactionStatus.IDLE and not self.autocommit:
-            self.execute("select")
-        with super().transaction(savepoint_name, force_rollback) as transaction:
-            yield transaction
-
-
-Any_Connection = AsyncHandlerConnection | HandlerConnection
 
 
 class HandlerConnections:
@@ -78,14 +46,26 @@ class HandlerConnections:
         self._pooled = pooled
         self.forget: LiteralString = FORGET
         """What makes a connection ready for the next handler."""
+        self._prepare_threshold: int | None = None
         self._idle_async: list[AsyncHandlerConnection] = []
         self._idle_sync: list[HandlerConnection] = []
+        self._tidying: asyncio.Task[None] | None = None
 
-    def take_async(self) -> AsyncHandlerConnection:
-        """A connection for an async handler."""
+    @property
+    def idle(self) -> int:
+        """How many are kept for the next handlers."""
+        return len(self._idle_async) + len(self._idle_sync)
+
+    def begins_ahead(self, connection: AsyncHandlerConnection) -> bool:
+        """Whether the next transaction may be begun with the commit of this one."""
+        return not self._pooled and connection.as_made
+
+    def take_async(self, since: float = 0.0) -> AsyncHandlerConnection:
+        """A connection for an async handler, whose work came at that moment on the monotonic clock."""
         while self._idle_async:
             connection = self._idle_async.pop()
             if not connection.closed and connection.pgconn.status == pq.ConnStatus.OK:
+                connection.lend(since)
                 return connection
         connection = self.asynchronous(self._connect())
         connection.pgconn.nonblocking = 1
@@ -105,22 +85,25 @@ class HandlerConnections:
     async def give_back(self, connection: Any_Connection, *, forgotten: bool) -> None:
         """Take a connection back: what is open on it is rolled back, what was set on it forgotten.
 
-        ``forgotten`` says that this has been done, with the commit.
+        ``forgotten`` says that this has been done, with the commit; a transaction may have been begun ahead then.
         """
         if isinstance(connection, AsyncHandlerConnection):
-            if not forgotten:
-                await self._forget_async(connection)
+            await self._forget_async(connection, forgotten)
             if not connection.closed:
                 self._idle_async.append(connection)
+                if connection.begun_ahead and (self._tidying is None or self._tidying.done()):
+                    self._tidying = asyncio.create_task(self._tidy())
         else:
-            if not forgotten:
-                await asyncio.to_thread(self._forget_sync, connection)
+            await asyncio.to_thread(self._forget_sync, connection, forgotten)
             if not connection.closed:
                 self._idle_sync.append(connection)
-        connection.row_factory = tuple_row
 
     async def close(self) -> None:
         """Close those that are idle."""
+        if self._tidying is not None:
+            self._tidying.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._tidying
         for connection in self._idle_async:
             await connection.close()
         for connection in self._idle_sync:
@@ -128,23 +111,43 @@ class HandlerConnections:
         self._idle_async.clear()
         self._idle_sync.clear()
 
-    async def _forget_async(self, connection: AsyncConnection[Any]) -> None:
+    async def _tidy(self) -> None:
+        """End the transactions that were begun ahead, and that nobody has asked for since."""
+        while begun := [connection for connection in self._idle_async if connection.begun_ahead]:
+            await asyncio.sleep(KEPT_BEGUN)
+            for connection in begun:
+                if connection in self._idle_async and connection.is_old:
+                    self._idle_async.remove(connection)
+                    try:
+                        await connection.end_unused()
+                    except BaseException as error:
+                        await connection.close()
+                        if not isinstance(error, psycopg.Error):
+                            raise
+                    else:
+                        self._idle_async.insert(0, connection)
+
+    async def _forget_async(self, connection: AsyncHandlerConnection, forgotten: bool) -> None:
         try:
-            if connection.info.transaction_status != TransactionStatus.IDLE:
+            if not forgotten and connection.info.transaction_status != TransactionStatus.IDLE:
                 await connection.rollback()
-            await connection.set_autocommit(True)
-            await connection.execute(self.forget)
-            await connection.set_autocommit(False)
+            await connection.as_it_was_made(self._prepare_threshold)
+            if not forgotten:
+                await connection.set_autocommit(True)
+                await connection.execute(self.forget)
+                await connection.set_autocommit(False)
         except psycopg.Error:
             await connection.close()
 
-    def _forget_sync(self, connection: Connection[Any]) -> None:
+    def _forget_sync(self, connection: HandlerConnection, forgotten: bool) -> None:
         try:
-            if connection.info.transaction_status != TransactionStatus.IDLE:
+            if not forgotten and connection.info.transaction_status != TransactionStatus.IDLE:
                 connection.rollback()
-            connection.autocommit = True
-            connection.execute(self.forget)
-            connection.autocommit = False
+            connection.as_it_was_made(self._prepare_threshold)
+            if not forgotten:
+                connection.autocommit = True
+                connection.execute(self.forget)
+                connection.autocommit = False
         except psycopg.Error:
             connection.close()
 
@@ -163,3 +166,4 @@ class HandlerConnections:
         set_json_loads(jsonb.decode, connection)
         if self._pooled:
             connection.prepare_threshold = None
+        self._prepare_threshold = connection.prepare_threshold

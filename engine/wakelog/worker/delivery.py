@@ -49,6 +49,8 @@ class Work:
     agent: AgentDefinition
     deliveries: list[Delivery]
     """Those that have not come to their end yet."""
+    queued_at: float = 0.0
+    """When it came into the queue, on the monotonic clock."""
     started_at: float | None = None
     task: "asyncio.Task[Any] | None" = None
     threads: set[int] = field(default_factory=set[int])

@@ -47,6 +47,7 @@ from wakelog.errors import (
 from wakelog.worker.answers import FailedAlone, answers, context_for
 from wakelog.worker.connections import HandlerConnections
 from wakelog.worker.delivery import Delivery, Work
+from wakelog.worker.queue import WorkQueue
 from wakelog.worker.reading import SomeUnreadable, read
 from wakelog.worker.settling import Done, Failure, Settling
 from wakelog.worker.threads import HandlerThreads, TimeLimitExceeded
@@ -71,12 +72,12 @@ class Execution:
     """Runs deliveries. One per worker session."""
 
     def __init__(
-        self, worker: int, connections: HandlerConnections, settling: Settling, threads: int,
+        self, worker: int, connections: HandlerConnections, settling: Settling, queue: WorkQueue, threads: int,
         replace_me: Callable[[str], None],
     ) -> None:  # fmt: skip
         self.settling = settling
         self.threads = HandlerThreads(threads, replace_me)
-        self._shop = Workshop(worker, connections, settling, self.threads, asyncio.get_running_loop())
+        self._shop = Workshop(worker, connections, settling, self.threads, asyncio.get_running_loop(), queue)
 
     async def run(self, work: Work, task: asyncio.Task[Any]) -> None:
         """Run the handler once and bring every delivery to its end; ``task`` is the one this is awaited in."""

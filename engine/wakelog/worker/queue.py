@@ -1,8 +1,10 @@
 """What waits for a slot, in order; what has to begin at once, since its agent keeps a pace, comes first."""
 
 import asyncio
+import time
 from collections import deque
 
+from wakelog.agents.definition import AgentDefinition
 from wakelog.worker.delivery import Work
 
 
@@ -14,6 +16,7 @@ class WorkQueue(asyncio.Queue[Work]):
         self._paced: deque[Work] = deque()
 
     def _put(self, item: Work) -> None:
+        item.queued_at = time.monotonic()
         (self._waiting if item.agent.rate is None else self._paced).append(item)
 
     def _get(self) -> Work:
@@ -26,6 +29,11 @@ class WorkQueue(asyncio.Queue[Work]):
     def empty(self) -> bool:
         """Whether nothing waits."""
         return not self._waiting and not self._paced
+
+    def next_is_of(self, agent: AgentDefinition) -> bool:
+        """Whether something waits, and what comes next is this agent's."""
+        waiting = self._paced or self._waiting
+        return bool(waiting) and waiting[0].agent is agent
 
     @property
     def ahead(self) -> int:

@@ -78,13 +78,13 @@ class Shift:
         pooled = not session.listening
         self.settling = Settling(worker.url, session.worker, self.held, pooled=pooled)
         self.connections = HandlerConnections(worker.url, pooled=pooled)
+        self.queue = WorkQueue()
         self.execution = Execution(
-            session.worker, self.connections, self.settling, worker.slots, worker.replace
+            session.worker, self.connections, self.settling, self.queue, worker.slots, worker.replace
         )
         self.watchdog = Watchdog(worker.url, session.worker, self.held, lease=worker.lease, die=self._die)
         self.claims = Claims(session, self.held, self._give_back)
         self.batch_claims = BatchClaims(worker.slots, self.held)
-        self.queue = WorkQueue()
         self.alone: Delivery | None = None
         """One in its last chance, beside which nothing is claimed: what comes may take this process with it."""
         self.seconds_each = 1.0

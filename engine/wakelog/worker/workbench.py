@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import contextlib
+import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, LiteralString
@@ -15,8 +16,10 @@ from wakelog.errors import BadInput, DatabaseUnreachable, translate
 from wakelog.log.connections import converse
 from wakelog.log.private import answers_hidden
 from wakelog.postgres import jsonb
-from wakelog.worker.connections import Any_Connection, AsyncHandlerConnection, HandlerConnections
+from wakelog.worker.connections import HandlerConnections
 from wakelog.worker.delivery import Work
+from wakelog.worker.handler_connection import Any_Connection, AsyncHandlerConnection
+from wakelog.worker.queue import WorkQueue
 from wakelog.worker.settling import Done, Settling, array
 from wakelog.worker.threads import HandlerThreads
 
@@ -25,6 +28,8 @@ PATIENTLY: LiteralString = "select set_config('lock_timeout', '30s', true)"
 ACK_COMMIT: LiteralString = f"{PATIENTLY}, wakelog.ack_all(%s, %s, %s, %s, %s); commit;"
 """One round trip, together with what forgets the handler's settings. Where the first statement fails, the server
 does not go on to the next."""
+
+BEGIN: LiteralString = "begin;"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,7 @@ class Workshop:
     settling: Settling
     threads: HandlerThreads
     loop: asyncio.AbstractEventLoop
+    queue: WorkQueue
 
 
 class WorkBench:
@@ -58,7 +64,10 @@ class WorkBench:
         if self._connection is None:
             pool = self._shop.connections
             self._unreachable = True
-            self._connection = pool.take_async() if self.work.agent.is_async else pool.take_sync()
+            if self.work.agent.is_async:
+                self._connection = pool.take_async(self.work.queued_at)
+            else:
+                self._connection = pool.take_sync()
             self._unreachable = False
         return self._connection
 
@@ -68,7 +77,8 @@ class WorkBench:
         return connection is not None and connection.info.transaction_status != TransactionStatus.IDLE
 
     async def commit(self, done: list[Done]) -> None:
-        """Acknowledge and commit what the handler wrote, in one round trip, or three where keys are needed.
+        """Acknowledge and commit what the handler wrote, in one round trip, or three where keys are needed. Where the
+        agent's next work waits already, its transaction is begun in the same.
 
         Raises SubjectForgotten.
         """
@@ -83,10 +93,16 @@ class WorkBench:
             array(delivery.position for delivery, _ in done), array(delivery.attempt for delivery, _ in done),
             jsonb.encode(events),
         ]  # fmt: skip
-        statements = ACK_COMMIT + self._shop.connections.forget
+        pool = self._shop.connections
+        statements = ACK_COMMIT + pool.forget
         try:
             if isinstance(connection, AsyncHandlerConnection):
-                await connection.workers_own.execute(statements, parameters)
+                if not (self._shop.queue.next_is_of(self.work.agent) and pool.begins_ahead(connection)):
+                    await connection.workers_own.execute(statements, parameters)
+                else:
+                    now = time.monotonic()
+                    await connection.workers_own.execute(statements + BEGIN, parameters)
+                    connection.has_begun(now)
             else:
                 await asyncio.to_thread(ClientCursor(connection).execute, statements, parameters)
             self._forgotten = True

@@ -23,12 +23,8 @@ from psycopg import Connection, pq
 
 from wakelog.errors import BadInput, WakelogError
 from wakelog.postgres import jsonb
-from wakelog.worker.connections import (
-    Any_Connection,
-    AsyncHandlerConnection,
-    HandlerConnection,
-    HandlerConnections,
-)
+from wakelog.worker.connections import HandlerConnections
+from wakelog.worker.handler_connection import Any_Connection, AsyncHandlerConnection, HandlerConnection
 from wakelog.worker.threads import TimeLimitExceeded, raise_in_thread
 
 REFUSED = "expected no commit in a rehearsal, found one: whatever the handler writes is rolled back"
@@ -63,8 +59,8 @@ class RehearsalConnections(HandlerConnections):
     asynchronous = AsyncRehearsalConnection
     synchronous = RehearsalConnection
 
-    def take_async(self) -> AsyncHandlerConnection:
-        return _began(super().take_async())
+    def take_async(self, since: float = 0.0) -> AsyncHandlerConnection:
+        return _began(super().take_async(since))
 
     def take_sync(self) -> HandlerConnection:
         return _began(super().take_sync())
