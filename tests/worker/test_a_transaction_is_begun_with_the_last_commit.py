@@ -271,8 +271,24 @@ def test_one_that_the_server_has_ended_is_not_missed(database: str, connection: 
         connection.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'wakelog handler'"
         )
-        await asyncio.to_thread(until, lambda: one(connection, IDLE_IN_TRANSACTION) == 0)
         await asyncio.to_thread(until, lambda: pool.idle == 0)
+        another = pool.take_async()
+        await another.execute("select")
+        await pool.give_back(another, forgotten=False)
+        await pool.close()
+
+    asyncio.run(use())
+
+
+def test_one_that_the_server_has_ended_is_not_lent(database: str, connection: Connection[Any]) -> None:
+    """As for being idle for so long, while a handler held the event loop."""
+
+    async def use() -> None:
+        pool = HandlerConnections(database, pooled=False)
+        ended = pool.take_async()
+        await begin_ahead(pool, ended)
+        connection.execute("select pg_terminate_backend(%s, 5000)", [ended.info.backend_pid])
+        time.sleep(handler_connection.KEPT_BEGUN)  # noqa: ASYNC251 - holds the event loop
         another = pool.take_async()
         await another.execute("select")
         await pool.give_back(another, forgotten=False)

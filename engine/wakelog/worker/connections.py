@@ -64,8 +64,7 @@ class HandlerConnections:
         """A connection for an async handler, whose work came at that moment on the monotonic clock."""
         while self._idle_async:
             connection = self._idle_async.pop()
-            if not connection.closed and connection.pgconn.status == pq.ConnStatus.OK:
-                connection.lend(since)
+            if connection.lend(since):
                 return connection
         connection = self.asynchronous(self._connect())
         connection.pgconn.nonblocking = 1

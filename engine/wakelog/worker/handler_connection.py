@@ -9,12 +9,14 @@ begun: `now()` is never before the event. So it is where a handler asks for some
 given: another isolation level, autocommit.
 """
 
+import contextlib
 import time
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from functools import cached_property
 from typing import Any, TypeVar
 
+import psycopg
 from psycopg import (
     AsyncClientCursor,
     AsyncCursor,
@@ -27,7 +29,7 @@ from psycopg import (
     Transaction,
     Xid,
 )
-from psycopg.pq import TransactionStatus
+from psycopg.pq import ConnStatus, TransactionStatus
 from psycopg.rows import tuple_row
 
 from wakelog.postgres.watched import WatchedConnection
@@ -69,12 +71,21 @@ class AsyncHandlerConnection(WatchedConnection):
     def has_begun(self, at: float) -> None:
         """A transaction was begun ahead, not before that moment on the monotonic clock."""
         self._begun_at = at
-        self._to_begin_anew = False
 
-    def lend(self, since: float) -> None:
-        """It is lent for work that came at that moment, on the monotonic clock."""
+    def lend(self, since: float) -> bool:
+        """Lend it for work that came at that moment, on the monotonic clock; False where it has been lost.
+
+        A transaction that has been open for long, since a handler held the event loop, the server may have ended, for
+        being idle. The handler to whom it is lent next has nothing to do with that.
+        """
         if self._begun_at is not None:
-            self._to_begin_anew = self._begun_at < since or self.is_old
+            old = self.is_old
+            self._to_begin_anew = old or self._begun_at < since
+            if old:
+                with contextlib.suppress(psycopg.OperationalError):
+                    for _ in range(2):  # what the server said last, and that it is gone
+                        self.pgconn.consume_input()
+        return self.pgconn.status == ConnStatus.OK
 
     async def end_unused(self) -> None:
         """End what was begun ahead, if nothing was said in it."""
