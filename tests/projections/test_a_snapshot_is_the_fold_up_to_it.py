@@ -87,6 +87,36 @@ def test_at_every_position(connection: Connection, database: str) -> None:
     assert fold(connection, ours) == fold(connection, without)
 
 
+def test_of_a_stream_of_60000_events(connection: Connection, database: str) -> None:
+    """In the middle, at its end, at a snapshot and beside one."""
+    length = 60_000
+    app = declared(1000)
+    ours, without = both(app)
+    append_many(
+        connection,
+        ({"type": "cart.put", "stream": "cart-1", "payload": {"n": n}} for n in range(1, length + 1)),
+    )
+    connection.execute("select wakelog.sequence()")
+    assert catch_up(database, app.projections) == []
+    assert one(connection, "select array[count(*), max(version)] from cart.snapshots") == [60, length]
+    assert one(connection, "select max(version) from wakelog.events where stream = 'cart-1'") == length
+
+    folded: list[int] = []
+
+    def counting(state: Cart, event: Event) -> Cart:
+        folded.append(event.payload["n"])
+        return cart(state, event)
+
+    counted = declared(1000, function=counting).projections["cart"]
+    for upto in (1, 999, 1000, 1001, length // 2, length // 2 + 1, length - 1, length):
+        folded.clear()
+        state = fold(connection, counted, stream="cart-1", upto=upto)
+        assert len(folded) == upto % 1000
+        assert state == fold(connection, ours, stream="cart-1", upto=upto)
+        assert state == fold(connection, without, stream="cart-1", upto=upto), upto
+    assert fold(connection, ours) == fold(connection, without)
+
+
 @pytest.fixture
 def long_one(connection: Connection, database: str) -> tuple[Wakelog, list[int]]:
     """A stream of 500 events with snapshots, and what its fold was called with since."""

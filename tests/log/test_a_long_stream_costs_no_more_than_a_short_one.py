@@ -1,0 +1,36 @@
+"""In one transaction, too, which keeps the plans it began with, when the log had a few rows."""
+
+from typing import Any
+
+import pytest
+from psycopg import Connection
+from tests.worker.waiting import one
+
+EVENTS = 2000
+
+READ = """
+    select s.seq_tup_read + s.idx_tup_fetch from pg_stat_xact_user_tables s where s.relid = 'wakelog.events'::regclass
+"""
+
+
+@pytest.mark.parametrize("before", [0, 5])
+@pytest.mark.parametrize(
+    "append",
+    [
+        "insert into wakelog.events (type, stream) select 't', 's' from generate_series(1, %(events)s)",
+        "select count(wakelog.append('t', p_stream => 's')) from generate_series(1, %(events)s)",
+        """select count(wakelog.append('t', p_stream => 's', p_expected_version => %(before)s + n - 1))
+           from generate_series(1, %(events)s::bigint) n""",
+    ],
+)
+def test_the_last_version_is_looked_up_and_not_searched(
+    observer: Connection[Any], before: int, append: Any
+) -> None:
+    observer.execute(
+        "insert into wakelog.events (type, stream) select 't', 's' from generate_series(1, %s)", [before]
+    )
+    observer.execute("vacuum analyze wakelog.events")
+    with observer.transaction():
+        observer.execute(append, {"before": before, "events": EVENTS})
+        assert one(observer, READ) <= 3 * EVENTS
+    assert one(observer, "select max(version) from wakelog.events where stream = 's'") == before + EVENTS
