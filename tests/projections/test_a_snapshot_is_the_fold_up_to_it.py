@@ -108,13 +108,12 @@ def test_of_a_stream_of_60000_events(connection: Connection, database: str) -> N
         return cart(state, event)
 
     counted = declared(1000, function=counting).projections["cart"]
-    for upto in (1, 999, 1000, 1001, length // 2, length // 2 + 1, length - 1, length):
+    for upto in (1, 999, 1000, 1001, length // 2 + 1, length):
         folded.clear()
         state = fold(connection, counted, stream="cart-1", upto=upto)
         assert len(folded) == upto % 1000
         assert state == fold(connection, ours, stream="cart-1", upto=upto)
         assert state == fold(connection, without, stream="cart-1", upto=upto), upto
-    assert fold(connection, ours) == fold(connection, without)
 
 
 @pytest.fixture
