@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from psycopg import AsyncCursor, AsyncServerCursor, Connection, Cursor, IsolationLevel, ServerCursor
+from psycopg import AsyncCursor, AsyncServerCursor, Connection, Cursor, IsolationLevel, ServerCursor, sql
 from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row, tuple_row
 from tests.worker.asking import append
@@ -34,6 +34,7 @@ async def work(event, ctx):
     kind = event.payload["kind"]
     match kind:
         case "serializable": await connection.set_isolation_level(IsolationLevel.SERIALIZABLE)
+        case "says serializable": await connection.execute("set transaction isolation level serializable")
         case "read only": await connection.set_read_only(True)
         case "deferrable": await connection.set_deferrable(True)
         case "uses it not": return None
@@ -43,20 +44,30 @@ async def work(event, ctx):
             async with connection.transaction(): await connection.execute("select")
     cursor = await connection.execute(
         '''select current_setting('transaction_isolation'), current_setting('transaction_read_only'),
-                  current_setting('transaction_deferrable'), now() >= d.claimed_at
+                  current_setting('transaction_deferrable'), now() >= d.claimed_at,
+                  current_setting('search_path'), to_regclass('pg_temp.mine')::text, session_user = current_user
            from wakelog.deliveries d where d.position = %s''', [event.position])
     found = await cursor.fetchone()
     if kind == "read only": await connection.rollback()
     else: await connection.execute("insert into effects values (%s)", [event.position])
+    if kind == "sets":
+        await connection.execute("set search_path = other")
+        await connection.execute("create temp table mine (n int)")
+        await connection.execute("set role pg_read_all_data")
+        await connection.execute("reset role")
+        await connection.execute("listen something")
     return {"kind": kind, "before": before, "found": found}
 """
 
-DEFAULT = ["read committed", "off", "off", True]
+AS_EVER = [True, '"$user", public', None, True]
+DEFAULT = ["read committed", "off", "off", *AS_EVER]
 FOUND = {
     "writes": DEFAULT,
+    "sets": DEFAULT,
     "serializable": ["serializable", *DEFAULT[1:]],
-    "read only": ["read committed", "on", "off", True],
-    "deferrable": ["read committed", "off", "on", True],
+    "says serializable": ["serializable", *DEFAULT[1:]],
+    "read only": ["read committed", "on", "off", *AS_EVER],
+    "deferrable": ["read committed", "off", "on", *AS_EVER],
     "rolls back": DEFAULT,
     "commits": DEFAULT,
     "block": DEFAULT,
@@ -67,7 +78,8 @@ def test_it_is_begun_ahead_and_no_handler_can_tell(
     connection: Connection[Any], start_workers: Callable[..., Any]
 ) -> None:
     connection.execute("create table effects (position bigint)")
-    kinds = [*FOUND, "uses it not", "writes", "writes"] * 20
+    connection.execute("create schema other create table effects (position bigint)")
+    kinds = [*FOUND, "uses it not", "sets", "writes", "writes"] * 20
     for kind in kinds:
         append(connection, "push", payload={"kind": kind})
     start_workers(APP, slots=3)
@@ -84,7 +96,53 @@ def test_it_is_begun_ahead_and_no_handler_can_tell(
     assert sorted(row[0] for row in connection.execute("select position from effects")) == [
         position for position, kind in enumerate(kinds, 1) if kind not in ("read only", "uses it not")
     ]
+    assert one(connection, "select count(*) from other.effects") == 0
     until(lambda: one(connection, IDLE_IN_TRANSACTION) == 0)
+
+
+def test_one_that_waits_long_for_its_first_statement_is_ended(
+    connection: Connection[Any], start_workers: Callable[..., Any]
+) -> None:
+    """A handler may do something else for minutes; servers end what is idle in a transaction for so long."""
+    connection.execute("create table effects (late interval)")
+    name = one(connection, "select current_database()")
+    connection.execute(
+        sql.SQL("alter database {} set idle_in_transaction_session_timeout = '2s'").format(
+            sql.Identifier(name)
+        )
+    )
+    for n in range(300):
+        append(connection, "push", payload={"n": n})
+    start_workers("""
+        @app.agent("work", on="push", start="beginning", max_attempts=1)
+        async def work(event, ctx):
+            connection = ctx.connection
+            before = connection.info.transaction_status.name
+            slow = event.payload["n"] in (100, 150, 200, 250)
+            if slow: await asyncio.sleep(3)
+            await connection.execute("insert into effects select clock_timestamp() - now()")
+            return before if slow else None
+    """)
+    until(lambda: one(connection, "select count(*) from effects") == 300)
+    assert one(connection, "select count(*) from wakelog.dead_letters") == 0
+    assert one(connection, "select bool_or(payload = to_jsonb('INTRANS'::text)) from wakelog.events")
+    assert one(connection, "select max(late) < '2 s' from effects")
+
+
+def test_what_takes_it_and_says_nothing_is_acknowledged_with_others(
+    connection: Connection[Any], start_workers: Callable[..., Any]
+) -> None:
+    connection.execute("create table effects (n int)")
+    for n in range(320):
+        append(connection, "push", payload={"n": n})
+    start_workers("""
+        @app.agent("work", on="push", start="beginning")
+        async def work(event, ctx):
+            connection = ctx.connection
+            if event.payload["n"] < 20: await connection.execute("insert into effects values (%s)", [event.position])
+    """)
+    until(lambda: one(connection, "select count(*) from wakelog.history") == 320)
+    assert one(connection, "select count(distinct xmin::text) from wakelog.history where position > 30") < 100
 
 
 def test_what_fails_in_it_is_rolled_back_alone(
@@ -127,8 +185,8 @@ async def begun(
 async def begin_ahead(pool: HandlerConnections, connection: AsyncHandlerConnection) -> None:
     assert pool.begins_ahead(connection)
     now = time.monotonic()
-    await connection.workers_own.execute("begin; commit; begin")
-    connection.has_begun(now)
+    await connection.workers_own.execute("begin; commit;" + pool.forget_and_begin)
+    pool.has_begun(connection, now)
     await pool.give_back(connection, forgotten=True)
     assert connection.info.transaction_status == TransactionStatus.INTRANS
 
@@ -198,6 +256,62 @@ def test_what_no_open_transaction_can_be_given_begins_another(
             if not connection.autocommit:
                 with pytest.raises(psycopg.ProgrammingError, match="INTRANS"):
                     await ask(connection)
+
+    asyncio.run(use())
+
+
+@pytest.mark.parametrize("since", [lambda: 0.0, time.monotonic])
+def test_many_statements_at_once_may_be_the_first(database: str, since: Callable[[], float]) -> None:
+    async def use() -> None:
+        async with begun(database, since) as (connection, _), connection.cursor() as cursor:
+            await cursor.executemany("select %s", [[1], [2]])
+        async with begun(database, since) as (connection, later), connection.pipeline():
+            assert await began(connection) > later
+        async with begun(database, since) as (connection, later), connection.pipeline():
+            await connection.set_isolation_level(IsolationLevel.SERIALIZABLE)
+            assert await began(connection) > later
+        async with (
+            begun(database, since) as (connection, _),
+            connection.cursor() as cursor,
+            cursor.copy("copy (select 1) to stdout") as copy,
+        ):
+            assert [row async for row in copy.rows()] == [("1",)]
+        async with begun(database, since) as (connection, _), connection.cursor() as cursor:
+            assert [row async for row in cursor.stream("select 1")] == [(1,)]
+
+    asyncio.run(use())
+
+
+def test_statements_that_were_prepared_stay_so(database: str) -> None:
+    async def use() -> None:
+        async with begun(database, time.monotonic) as (connection, _):
+            await connection.execute("select 1", prepare=True)
+            prepared = "select count(*) from pg_prepared_statements where statement = 'select 1'"
+            await connection.rollback()
+            await connection.execute("select 1", prepare=True)
+            await connection.commit()
+            connection.has_begun(0.0)  # as long ago as can be
+            await connection.workers_own.execute("begin")
+            connection.has_begun(0.0)
+            assert await (await connection.execute(prepared)).fetchone() == (1,)
+
+    asyncio.run(use())
+
+
+def test_no_block_is_outermost_whatever_is_said_beside_it(database: str, connection: Connection[Any]) -> None:
+    connection.execute("create table effects (n int)")
+
+    async def use() -> None:
+        for since in (lambda: 0.0, time.monotonic):
+            async with begun(database, since) as (handlers, _):
+
+                async def block() -> None:
+                    async with handlers.transaction():
+                        await handlers.execute("insert into effects values (1)")
+
+                await asyncio.gather(handlers.set_deferrable(False), block())
+                assert handlers.info.transaction_status == TransactionStatus.INTRANS
+                assert one(connection, "select count(*) from effects") == 0
 
     asyncio.run(use())
 
@@ -297,6 +411,71 @@ def test_one_that_the_server_has_ended_is_not_lent(database: str, connection: Co
     asyncio.run(use())
 
 
+def test_a_row_factory_of_a_handlers_is_not_the_workers(
+    connection: Connection[Any], start_workers: Callable[..., Any]
+) -> None:
+    connection.execute("create table effects (n int)")
+    append(connection, *["push"] * 10)
+    workers = start_workers("""
+        def own(cursor):
+            def row(values): raise ValueError("not for this one")
+            return row
+
+        @app.agent("async", on="push", start="beginning", max_attempts=1)
+        async def in_async(event, ctx):
+            ctx.connection.row_factory = own
+            await ctx.connection.execute("insert into effects values (1)")
+
+        @app.agent("sync", on="push", start="beginning", max_attempts=1)
+        def in_sync(event, ctx):
+            ctx.connection.row_factory = own
+            ctx.connection.execute("insert into effects values (1)")
+    """)
+    until(lambda: one(connection, "select count(*) from wakelog.history") == 20)
+    assert one(connection, "select count(*) from effects") == 20
+    assert "no longer holds" not in workers.said()
+    assert "not for this one" not in workers.said()
+
+
+def test_what_is_said_too_late_is_rolled_back(database: str, connection: Connection[Any]) -> None:
+    """By somebody who keeps the connection of a handler that has ended."""
+    connection.execute("create table effects (n int)")
+
+    async def use() -> None:
+        pool = HandlerConnections(database, pooled=False)
+        handlers = pool.take_async()
+        await handlers.execute("insert into effects values (1)")
+        await pool.give_back(handlers, forgotten=True)
+        assert pool.take_async() is handlers
+        assert handlers.info.transaction_status == TransactionStatus.IDLE
+        await pool.give_back(handlers, forgotten=True)
+        await pool.close()
+
+    asyncio.run(use())
+    assert one(connection, "select count(*) from effects") == 0
+
+
+@pytest.mark.parametrize("turns", range(0, 24, 2))
+def test_one_whose_return_is_cancelled_is_closed_or_kept(database: str, turns: int) -> None:
+    async def use() -> None:
+        pool = HandlerConnections(database, pooled=False)
+        handlers = pool.take_async()
+        await handlers.execute("select")
+        giving = asyncio.create_task(pool.give_back(handlers, forgotten=False))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        giving.cancel()
+        await asyncio.wait([giving])
+        assert handlers.closed or pool.idle == 1 or turns == 0
+        if turns == 0:
+            await handlers.close()
+        await pool.close()
+        assert handlers.closed
+
+    asyncio.run(use())
+    gc.collect()
+
+
 def test_none_is_begun_behind_a_pooler_or_of_another_kind(database: str) -> None:
     async def use() -> None:
         behind = HandlerConnections(database, pooled=True)
@@ -342,6 +521,7 @@ def test_what_a_handler_tells_psycopg_is_not_the_next_ones(database: str) -> Non
             handlers.cursor_factory = OwnAsyncCursor
             handlers.server_cursor_factory = OwnAsyncServerCursor
             handlers.prepare_threshold = 0
+            await handlers.set_autocommit(True)
             await pool.give_back(handlers, forgotten=forgotten)
             assert pool.take_async() is handlers
             assert handlers.as_made
@@ -357,10 +537,12 @@ def test_what_a_handler_tells_psycopg_is_not_the_next_ones(database: str) -> Non
             sync.cursor_factory = OwnCursor
             sync.server_cursor_factory = OwnServerCursor
             sync.prepare_threshold = 0
+            sync.autocommit = True
             await pool.give_back(sync, forgotten=forgotten)
             assert pool.take_sync() is sync
             assert (sync.isolation_level, sync.read_only, sync.deferrable) == (None, None, None)
             assert sync.row_factory is tuple_row
+            assert not sync.autocommit
             assert (sync.cursor_factory, sync.server_cursor_factory) == (Cursor, ServerCursor)
             assert sync.prepare_threshold == 5
             await pool.give_back(sync, forgotten=True)

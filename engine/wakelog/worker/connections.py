@@ -1,7 +1,6 @@
 """Connections for handlers: made when a handler first asks for one, kept for the next."""
 
 import asyncio
-import contextlib
 from typing import LiteralString
 
 import psycopg
@@ -49,7 +48,15 @@ class HandlerConnections:
         self._prepare_threshold: int | None = None
         self._idle_async: list[AsyncHandlerConnection] = []
         self._idle_sync: list[HandlerConnection] = []
+        self._begun: set[AsyncHandlerConnection] = set()
+        """Those with a transaction that was begun ahead, idle and lent."""
         self._tidying: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @property
+    def forget_and_begin(self) -> LiteralString:
+        """The same, and begins its transaction. In two: statements sent together are one, until they say otherwise."""
+        return f"begin; {self.forget} commit; begin;"
 
     @property
     def idle(self) -> int:
@@ -90,19 +97,28 @@ class HandlerConnections:
             await self._forget_async(connection, forgotten)
             if not connection.closed:
                 self._idle_async.append(connection)
-                if connection.begun_ahead and (self._tidying is None or self._tidying.done()):
-                    self._tidying = asyncio.create_task(self._tidy())
         else:
-            await asyncio.to_thread(self._forget_sync, connection, forgotten)
+            if not forgotten:
+                await asyncio.to_thread(self._forget_sync, connection)
             if not connection.closed:
+                connection.as_it_was_made(self._prepare_threshold)
                 self._idle_sync.append(connection)
+        if self._closed:
+            await self.close()
+
+    def has_begun(self, connection: AsyncHandlerConnection, at: float) -> None:
+        """A transaction was begun ahead on this connection, not before that moment on the monotonic clock."""
+        connection.has_begun(at)
+        self._begun.add(connection)
+        if self._tidying is None or self._tidying.done():
+            self._tidying = asyncio.create_task(self._tidy())
 
     async def close(self) -> None:
-        """Close those that are idle."""
+        """Close those that are idle, and those that are given back later."""
+        self._closed = True
         if self._tidying is not None:
             self._tidying.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._tidying
+            await asyncio.wait([self._tidying])
         for connection in self._idle_async:
             await connection.close()
         for connection in self._idle_sync:
@@ -111,42 +127,42 @@ class HandlerConnections:
         self._idle_sync.clear()
 
     async def _tidy(self) -> None:
-        """End the transactions that were begun ahead, and that nobody has asked for since."""
-        while begun := [connection for connection in self._idle_async if connection.begun_ahead]:
-            await asyncio.sleep(KEPT_BEGUN)
-            for connection in begun:
-                if connection in self._idle_async and connection.is_old:
-                    self._idle_async.remove(connection)
+        """End the transactions that were begun ahead, and in which nobody has said anything since."""
+        while self._begun:
+            await asyncio.sleep(KEPT_BEGUN / 2)
+            for connection in list(self._begun):
+                if connection.is_old:
                     try:
                         await connection.end_unused()
-                    except BaseException as error:
+                    except psycopg.Error:
                         await connection.close()
-                        if not isinstance(error, psycopg.Error):
-                            raise
-                    else:
-                        self._idle_async.insert(0, connection)
+                        self._idle_async = [idle for idle in self._idle_async if idle is not connection]
+                if not connection.begun_ahead:
+                    self._begun.discard(connection)
 
     async def _forget_async(self, connection: AsyncHandlerConnection, forgotten: bool) -> None:
         try:
-            if not forgotten and connection.info.transaction_status != TransactionStatus.IDLE:
+            if connection.said:
+                forgotten = False  # by somebody who still has it
                 await connection.rollback()
             await connection.as_it_was_made(self._prepare_threshold)
             if not forgotten:
                 await connection.set_autocommit(True)
                 await connection.execute(self.forget)
                 await connection.set_autocommit(False)
-        except psycopg.Error:
+        except BaseException as error:
             await connection.close()
+            if not isinstance(error, psycopg.Error):
+                raise
 
-    def _forget_sync(self, connection: HandlerConnection, forgotten: bool) -> None:
+    def _forget_sync(self, connection: HandlerConnection) -> None:
         try:
-            if not forgotten and connection.info.transaction_status != TransactionStatus.IDLE:
+            if connection.info.transaction_status != TransactionStatus.IDLE:
                 connection.rollback()
             connection.as_it_was_made(self._prepare_threshold)
-            if not forgotten:
-                connection.autocommit = True
-                connection.execute(self.forget)
-                connection.autocommit = False
+            connection.autocommit = True
+            connection.execute(self.forget)
+            connection.autocommit = False
         except psycopg.Error:
             connection.close()
 

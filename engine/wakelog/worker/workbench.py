@@ -11,6 +11,7 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg import ClientCursor, Connection
 from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
 
 from wakelog.errors import BadInput, DatabaseUnreachable, translate
 from wakelog.log.connections import converse
@@ -28,8 +29,6 @@ PATIENTLY: LiteralString = "select set_config('lock_timeout', '30s', true)"
 ACK_COMMIT: LiteralString = f"{PATIENTLY}, wakelog.ack_all(%s, %s, %s, %s, %s); commit;"
 """One round trip, together with what forgets the handler's settings. Where the first statement fails, the server
 does not go on to the next."""
-
-BEGIN: LiteralString = "begin;"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +71,10 @@ class WorkBench:
         return self._connection
 
     def wrote(self) -> bool:
-        """Whether the handler has begun a transaction."""
+        """Whether the handler has begun a transaction, or has said something in one that was begun for it."""
         connection = self._connection
+        if isinstance(connection, AsyncHandlerConnection):
+            return connection.said
         return connection is not None and connection.info.transaction_status != TransactionStatus.IDLE
 
     async def commit(self, done: list[Done]) -> None:
@@ -94,17 +95,16 @@ class WorkBench:
             jsonb.encode(events),
         ]  # fmt: skip
         pool = self._shop.connections
-        statements = ACK_COMMIT + pool.forget
         try:
-            if isinstance(connection, AsyncHandlerConnection):
-                if not (self._shop.queue.next_is_of(self.work.agent) and pool.begins_ahead(connection)):
-                    await connection.workers_own.execute(statements, parameters)
-                else:
-                    now = time.monotonic()
-                    await connection.workers_own.execute(statements + BEGIN, parameters)
-                    connection.has_begun(now)
+            if not isinstance(connection, AsyncHandlerConnection):
+                cursor = ClientCursor(connection, row_factory=tuple_row)
+                await asyncio.to_thread(cursor.execute, ACK_COMMIT + pool.forget, parameters)
+            elif self._shop.queue.next_is_of(self.work.agent) and pool.begins_ahead(connection):
+                now = time.monotonic()
+                await connection.workers_own.execute(ACK_COMMIT + pool.forget_and_begin, parameters)
+                pool.has_begun(connection, now)
             else:
-                await asyncio.to_thread(ClientCursor(connection).execute, statements, parameters)
+                await connection.workers_own.execute(ACK_COMMIT + pool.forget, parameters)
             self._forgotten = True
         except psycopg.Error as error:
             raise translate(error) or error from error
@@ -169,7 +169,8 @@ class WorkBench:
         """
         connection, self._connection = self._connection, None
         if connection is not None and not (self.work.threads and isinstance(connection, Connection)):
-            await self._shop.connections.give_back(connection, forgotten=self._forgotten)
+            unused = isinstance(connection, AsyncHandlerConnection) and connection.begun_ahead
+            await self._shop.connections.give_back(connection, forgotten=self._forgotten or unused)
 
 
 def _expect_committable(connection: Any_Connection) -> None:
