@@ -418,18 +418,18 @@ def test_a_row_factory_of_a_handlers_is_not_the_workers(
     append(connection, *["push"] * 10)
     workers = start_workers("""
         def own(cursor):
-            def row(values): raise ValueError("not for this one")
-            return row
+            if cursor.description[0].name != "n": raise ValueError("not for this one")
+            return tuple
 
         @app.agent("async", on="push", start="beginning", max_attempts=1)
         async def in_async(event, ctx):
             ctx.connection.row_factory = own
-            await ctx.connection.execute("insert into effects values (1)")
+            await ctx.connection.execute("insert into effects values (1) returning n")
 
         @app.agent("sync", on="push", start="beginning", max_attempts=1)
         def in_sync(event, ctx):
             ctx.connection.row_factory = own
-            ctx.connection.execute("insert into effects values (1)")
+            ctx.connection.execute("insert into effects values (1) returning n")
     """)
     until(lambda: one(connection, "select count(*) from wakelog.history") == 20)
     assert one(connection, "select count(*) from effects") == 20
@@ -453,6 +453,18 @@ def test_what_is_said_too_late_is_rolled_back(database: str, connection: Connect
 
     asyncio.run(use())
     assert one(connection, "select count(*) from effects") == 0
+
+
+def test_one_that_is_given_back_after_the_end_is_closed(database: str) -> None:
+    async def use() -> None:
+        pool = HandlerConnections(database, pooled=False)
+        both = pool.take_async(), pool.take_sync()
+        await pool.close()
+        for handlers in both:
+            await pool.give_back(handlers, forgotten=False)
+            assert handlers.closed
+
+    asyncio.run(use())
 
 
 @pytest.mark.parametrize("turns", range(0, 24, 2))
