@@ -1,5 +1,6 @@
 """A worker, a doorkeeper and a producer of the first schema go on while it is upgraded, and beside today's workers."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -100,15 +101,26 @@ def test_nothing_is_lost_doubled_or_refused(
         old.goes_on(works_for_every_agent(connection, old_id))
 
         today = start_workers(APP, url=empty_database, processes=2)
+        more = itertools.count(1_000_000)
+
+        def works_among_others(worker: int) -> Callable[[], bool]:
+            """At each look comes more than one worker has room for: of two asleep, the same is rung each time."""
+            works = works_for_every_agent(connection, worker)
+
+            def look() -> bool:
+                for n in itertools.islice(more, 20):
+                    append(connection, "job.wanted", {"n": n, "key": f"new {n % 5}"})
+                return works()
+
+            return look
+
         for new_id in today.pids().keys() - {old_id}:
-            old.goes_on(works_for_every_agent(connection, new_id))
-        for n in range(1_000_000, 1_000_100):
-            append(connection, "job.wanted", {"n": n, "key": f"new {n % 5}"})
-        old.goes_on(works_for_every_agent(connection, old_id))
+            old.goes_on(works_among_others(new_id))
+        old.goes_on(works_among_others(old_id))
         life = old.stop()
         assert life["refused"] <= 1, "expected at most the call under way at the upgrade to be refused"
 
-        wanted = [*range(1, life["appended"] + 1), *range(1_000_000, 1_000_100)]
+        wanted = [*range(1, life["appended"] + 1), *range(1_000_000, next(more))]
         until(lambda: one(connection, FINISHED) >= len(AGENTS) * len(wanted))
         each_once_and_in_order(connection, wanted)
 
