@@ -124,6 +124,26 @@ def test_as_it_was(wakelog: Wakelog, app: str, connection: Connection) -> None:
     assert connection.execute("select count(*) from wakelog.projection_builds").fetchone() == (1,)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["show", "runs", "--position", "2"],
+        ["show", "runs", "--at", "now"],
+        ["rebuild", "runs"],
+        ["verify", "runs"],
+    ],
+)
+def test_without_the_application_it_says_what_is_missing(
+    wakelog: Wakelog, app: str, command: list[str]
+) -> None:
+    ended = wakelog("projection", *command)
+    assert (ended.code, ended.out) == (2, "")
+    assert "is folded in Python: expected the application that declares it, found none" in ended.err
+    assert ended.err.endswith(
+        f"name it: --app module:app, or --app file.py; see: wakelog projection {command[0]} --help\n"
+    )
+
+
 def test_drop(wakelog: Wakelog, app: str, connection: Connection) -> None:
     assert wakelog("projection", "drop", "runs").code == 2
     assert wakelog("projection", "drop", "runs", "--yes").code == 0

@@ -91,7 +91,7 @@ def known(connection: Connection[object], name: str, definition: ProjectionDefin
     if definition is None and found[0].kind != "sql":
         raise BadInput(
             f'projection "{name}" is folded in Python: expected the application that declares it, found none',
-            hint=f"Name it: wakelog projection rebuild {name} --app module:app",
+            hint="Name it: --app module:app, or --app file.py",
         )
     return found
 
