@@ -24,6 +24,7 @@ from psycopg import (
     AsyncPipeline,
     AsyncServerCursor,
     AsyncTransaction,
+    BaseConnection,
     Connection,
     Cursor,
     IsolationLevel,
@@ -43,6 +44,12 @@ KEPT_BEGUN = 0.05
 """Seconds for which a transaction that was begun ahead is used."""
 _MAY_BE_IDLE = (TransactionStatus.IDLE, TransactionStatus.ACTIVE)
 """What another task says at the moment may be the end of a transaction."""
+
+
+def _begins_as_made(connection: BaseConnection[Any]) -> bool:
+    return not connection.autocommit and (
+        connection.isolation_level is connection.read_only is connection.deferrable is None
+    )
 
 
 class AsyncHandlerConnection(WatchedConnection):
@@ -79,12 +86,7 @@ class AsyncHandlerConnection(WatchedConnection):
     @property
     def as_made(self) -> bool:
         """Whether its transactions begin as they do on a new connection."""
-        return (
-            not self.autocommit
-            and self.isolation_level is None
-            and self.read_only is None
-            and self.deferrable is None
-        )
+        return _begins_as_made(self)
 
     def has_begun(self, at: float) -> None:
         """A transaction was begun ahead, not before that moment on the monotonic clock."""
@@ -193,12 +195,7 @@ class HandlerConnection(Connection[Any]):
     @property
     def as_made(self) -> bool:
         """Whether its transactions begin as they do on a new connection."""
-        return (
-            not self.autocommit
-            and self.isolation_level is None
-            and self.read_only is None
-            and self.deferrable is None
-        )
+        return _begins_as_made(self)
 
     @contextmanager
     def transaction(
