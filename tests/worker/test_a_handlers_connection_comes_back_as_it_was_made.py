@@ -146,3 +146,22 @@ def test_what_a_handler_tells_psycopg_is_not_the_next_ones(database: str) -> Non
         await pool.close()
 
     asyncio.run(use())
+
+
+def test_autocommit_alone_is_not_the_next_ones(database: str) -> None:
+    async def use() -> None:
+        pool = HandlerConnections(database, pooled=False)
+        handlers, sync = pool.take_async(), pool.take_sync()
+        await handlers.set_autocommit(True)
+        sync.autocommit = True
+        await pool.give_back(handlers, forgotten=True)
+        await pool.give_back(sync, forgotten=True)
+        assert pool.take_async() is handlers
+        assert pool.take_sync() is sync
+        assert not handlers.autocommit
+        assert not sync.autocommit
+        await pool.give_back(handlers, forgotten=True)
+        await pool.give_back(sync, forgotten=True)
+        await pool.close()
+
+    asyncio.run(use())
