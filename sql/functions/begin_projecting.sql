@@ -18,8 +18,8 @@ declare
     v_build wakelog.projection_builds;
     v_projection wakelog.projections;
     v_types_seen integer;
-    v_first_seq bigint := 0;
-    v_last_seq bigint := 9223372036854775807;
+    v_first_seq bigint;
+    v_last_seq bigint;
 begin
     select c.* into v_point from wakelog.checkpoints c
     where c.build_id = p_build and c.part = p_part for update;
@@ -67,12 +67,11 @@ begin
     end if;
 
     p_to := least(p_to, p_from + p_window);
-    -- Where nearly all of the range is wanted, its events lie close together, and are read from end to end. The planner
-    -- would otherwise rather read the whole table than look each of them up.
-    if v_build.type_regex is null then
-        select min(l.seq), max(l.seq) into v_first_seq, v_last_seq from wakelog.log l
-        where l.position > p_from and l.position <= p_to;
-    end if;
+    -- The events of a range lie close together, and are read from end to end where most are wanted. The planner would
+    -- otherwise rather read the whole table than look each of them up. "offset 0" keeps it from looking for the least
+    -- and the greatest in the order of seq, through all of the log that is not in the range.
+    select min(r.seq), max(r.seq) into v_first_seq, v_last_seq
+    from (select l.seq from wakelog.log l where l.position > p_from and l.position <= p_to offset 0) r;
     p_wanted := true;
     update wakelog.checkpoints c set busy = true, types_seen = coalesce(v_types_seen, c.types_seen)
     where c.build_id = p_build and c.part = p_part;

@@ -1,7 +1,8 @@
 -- What a projection is to fold next: in the transaction that begins with wakelog.begin_projecting, the events of its
 -- range that it wants; nothing anywhere else. Inline projections see the inserted rows under the same name, which
 -- have all columns but position and sequenced_at.
--- The bounds are settings and no parameters, so that the planner knows them.
+-- The bounds are settings and no parameters, so that the planner knows them. What is asked once for all rows is a
+-- boolean, which it takes to be as likely as not; of a comparison it would expect that hardly a row is left.
 --
 -- Where a build is folded in parts, they are those that belong to the part which the transaction folds, by the partition
 -- key of the projection: each event to one part, and events with the same key to the same; those without such a value are
@@ -16,11 +17,11 @@ where l.position > nullif(current_setting('wakelog.after', true), '')::bigint
   and l.position <= nullif(current_setting('wakelog.upto', true), '')::bigint
   and e.seq >= nullif(current_setting('wakelog.first_seq', true), '')::bigint
   and e.seq <= nullif(current_setting('wakelog.last_seq', true), '')::bigint
-  and ((select current_setting('wakelog.every_type', true)) = 'on'
+  and ((select current_setting('wakelog.every_type', true) = 'on')
        or l.type_id in (
            select t.type_id from wakelog.projection_types t
            where t.build_id = nullif(current_setting('wakelog.build', true), '')::integer))
-  and ((select current_setting('wakelog.parts', true)) = '1'
+  and ((select current_setting('wakelog.parts', true) = '1')
        or (select nullif(current_setting('wakelog.part', true), '')::integer)
         = coalesce(
             abs(hashtext(

@@ -277,26 +277,25 @@ def test_a_handler_that_had_to_be_ended_is_not_done_when_its_failure_is_recorded
         while True:
             pass
 
-    def hold_up() -> None:
+    def hold_up(somebody: psycopg.Connection, look: psycopg.Connection) -> None:
         assert began.wait(10)
-        with (
-            psycopg.connect(wakelog_log.url) as somebody,
-            psycopg.connect(wakelog_log.url, autocommit=True) as look,
-        ):
-            somebody.execute("lock table wakelog.sequencer in access exclusive mode")
-            until(lambda: one(look, "select exists (select from pg_stat_activity where query like 'call wakelog.look%%'"
-                                    " and wait_event_type = 'Lock' and datname = current_database())"))  # fmt: skip
-            looks_on.set()
-            until(
-                lambda: one(look, "select exists (select from wakelog.deliveries where failures is not null)")
-            )
+        somebody.execute("lock table wakelog.sequencer in access exclusive mode")
+        until(lambda: one(look, "select exists (select from pg_stat_activity where query like 'call wakelog.look%%'"
+                                " and wait_event_type = 'Lock' and datname = current_database())"))  # fmt: skip
+        looks_on.set()
+        until(lambda: one(look, "select exists (select from wakelog.deliveries where failures is not null)"))
+        somebody.rollback()
 
     wakelog_log.append("order.placed")
-    holding = threading.Thread(target=hold_up)
-    holding.start()
-    with pytest.raises(NotIdle) as failure:
-        wakelog_log.run_until_idle(app, timeout=1.0)
-    holding.join()
+    with (
+        psycopg.connect(wakelog_log.url) as somebody,
+        psycopg.connect(wakelog_log.url, autocommit=True) as look,
+    ):
+        holding = threading.Thread(target=hold_up, args=(somebody, look))
+        holding.start()
+        with pytest.raises(NotIdle) as failure:
+            wakelog_log.run_until_idle(app, timeout=3.0)
+        holding.join()
     assert looks_on.is_set(), "the test did not do what it was made for"
     assert failure.value.left[0].startswith("restless at 1 (order.placed), attempt 1: kept everybody waiting")
     assert failure.value.left[0].endswith("and was ended")
