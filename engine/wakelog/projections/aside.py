@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, LiteralString, Self
 
 import psycopg
-from psycopg import Connection
+from psycopg import Connection, sql
 from psycopg.pq import TransactionStatus
 
 from wakelog.errors import BadInput, WakelogError
@@ -29,8 +29,10 @@ from wakelog.projections.definition import ProjectionDefinition
 from wakelog.projections.rebuilding import drop_left_behind, known, serving
 
 # Timeouts are for transactions that nobody needs any more. (Not every server has all of them.)
+# The number is written into the statement. With a parameter, it would keep its snapshot until the next one in the same
+# transaction (a portal that can be read on from), and with it every version of every row, in all of the database.
 _LOCK: LiteralString = """
-    select pg_advisory_xact_lock(wakelog.lock_space('projection'), %s),
+    select pg_advisory_xact_lock(wakelog.lock_space('projection'), {number}),
            (select count(set_config(s.name, '0', true)) from pg_settings s
             where s.name in ('idle_in_transaction_session_timeout', 'transaction_timeout'))
 """
@@ -112,7 +114,7 @@ class _Made:
     def note(self, number: int) -> None:
         """Hold the lock on a build that nobody else sees yet."""
         self._numbers.append(number)
-        self._open().execute(_LOCK, [number])
+        self._open().execute(sql.SQL(_LOCK).format(number=number))
 
     def end(self, number: int, how: LiteralString) -> None:
         """Drop one, or forget it."""

@@ -3,13 +3,16 @@
 How this stays correct
 ----------------------
 A trigger on the tables of a build aside notes each time the row is written, and the range of positions that is being
-folded then. A range in which it was is folded again in sixteen smaller ones, in the next pass over the log, until each
-is a single event. So it comes to the same for a function per event, a function per batch, and statements in SQL.
+folded then. A range in which it was is folded again in smaller ones, in the next pass over the log, until each is a
+single event. So it comes to the same for a function per event, a function per batch, and statements in SQL.
 
 What was noted stays in the database, and is read as it is wanted: a row that a million events made takes no more memory
 than one of ten, but for the ranges, of which those that follow each other are one.
 """
 
+import math
+import statistics
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -29,32 +32,27 @@ from wakelog.projections.definition import ProjectionDefinition
 from wakelog.projections.folding import AIM_OF_A_REBUILD, Folding
 from wakelog.projections.verifying import tables_in
 
-_PARTS = 16
-"""Into so many is a range divided in which the row was written."""
+_MOST_PARTS = 1024
+"""Into so many, at most, is a range divided in which the row was written."""
 
 _AT_A_TIME = 50
 """So many of the events found are in memory."""
 
-# A document contains others than itself, and is equal to none of them; what it does not contain is quicker to see.
 _NOTE: LiteralString = """
     declare
         v_key constant jsonb := tg_argv[0]::jsonb;
         v_was jsonb := case when tg_op <> 'INSERT' then to_jsonb(old) end;
         v_now jsonb := case when tg_op <> 'DELETE' then to_jsonb(new) end;
     begin
-        if not v_was @> v_key
-           or v_key <> (select jsonb_object_agg(k.name, v_was -> k.name) from jsonb_object_keys(v_key) k (name)) then
+        if v_key <> (select jsonb_object_agg(k.name, v_was -> k.name) from jsonb_object_keys(v_key) k (name)) then
             v_was := null;
         end if;
-        if not v_now @> v_key
-           or v_key <> (select jsonb_object_agg(k.name, v_now -> k.name) from jsonb_object_keys(v_key) k (name)) then
+        if v_key <> (select jsonb_object_agg(k.name, v_now -> k.name) from jsonb_object_keys(v_key) k (name)) then
             v_now := null;
         end if;
-        if v_was is not null or v_now is not null then
-            execute format('insert into %I.wakelog_touched (after, upto, was, now) values ($1, $2, $3, $4)',
-                           tg_table_schema)
-            using current_setting('wakelog.after')::bigint, current_setting('wakelog.upto')::bigint, v_was, v_now;
-        end if;
+        execute format('insert into %I.wakelog_touched (after, upto, was, now) values ($1, $2, $3, $4)',
+                       tg_table_schema)
+        using current_setting('wakelog.after')::bigint, current_setting('wakelog.upto')::bigint, v_was, v_now;
         return null;
     end
 """
@@ -123,8 +121,8 @@ def why(
 ) -> Generator[Touch]:
     """The events that wrote the row of a projection's table with these values, up to a position, in order.
 
-    Before the first of them the log is folded aside about once for each factor of sixteen between a range and an event,
-    three to five times. They are read as they are wanted, from the tables aside, which are dropped with the last one,
+    Before the first of them the log is folded aside three times where few events wrote the row, and more often where
+    many did, which are then found with less work for each. They are read as they are wanted, from the tables aside, which are dropped with the last one,
     or when the generator is closed (``contextlib.closing``). ``progress`` is told how many positions were folded.
     A fold that empties its table with TRUNCATE goes unnoticed.
 
@@ -136,16 +134,20 @@ def why(
         BadInput: there is no such table or column, or a value is none of the column's type.
         WakelogError: an event cannot be folded; and what `LookAside.make` raises.
     """
-    ranges, whole = [_Ranges(0, upto, upto)], True
+    ranges, parts, whole = [_Ranges(0, upto, upto)], 0, 0.0
     with LookAside(connection, url, name, definition) as look:
         while True:
             aside = look.make(upto)
             _watch(connection, aside.schema, table, key)
             with closing(open_projection_connection(url, name)) as own:
-                _fold(Folding(own, aside.build, definition, aim=AIM_OF_A_REBUILD), ranges, whole, progress)
-            ranges, whole = _touched(connection, aside), False
+                folding = Folding(own, aside.build, definition, aim=AIM_OF_A_REBUILD)
+                began = time.monotonic()
+                each = _fold(folding, ranges, parts, progress)
+                whole = whole or time.monotonic() - began
+            ranges = _touched(connection, aside)
             if all(one.size == 1 for one in ranges):
                 break
+            parts = _parts(sum((one.upto - one.after) // one.size for one in ranges), whole, each)
             look.drop(aside)
         for position, was, now in _merged(_noted(connection, aside)):
             yield _touch(connection, position, was, now)
@@ -163,13 +165,27 @@ def _watch(connection: Connection[Any], schema: str, table: str, key: Mapping[st
                    ordinal bigint generated always as identity primary key,
                    after bigint, upto bigint, was jsonb, now jsonb);
                create function {schema}.wakelog_note() returns trigger language plpgsql as {note};
-               create trigger wakelog_note after insert or update or delete on {table}
-               for each row execute function {schema}.wakelog_note({key})"""
+               create trigger wakelog_note_insert after insert on {table}
+               for each row when ({new}) execute function {schema}.wakelog_note({key});
+               create trigger wakelog_note_update after update on {table}
+               for each row when (({old}) or ({new})) execute function {schema}.wakelog_note({key});
+               create trigger wakelog_note_delete after delete on {table}
+               for each row when ({old}) execute function {schema}.wakelog_note({key})"""
         ).format(
             schema=sql.Identifier(schema), table=sql.Identifier(schema, table), note=sql.Literal(_NOTE),
-            key=sql.Literal(wanted),
+            key=sql.Literal(wanted), old=_is_it("old", key, wanted), new=_is_it("new", key, wanted),
         )
     )  # fmt: skip
+
+
+def _is_it(row: str, columns: Iterable[str], wanted: str) -> sql.Composed:
+    """The condition that a trigger's row is the one, which costs the other rows a comparison and no call."""
+    return sql.SQL(" and ").join(
+        sql.SQL("coalesce(to_jsonb({}), 'null') = {}::jsonb -> {}").format(
+            sql.Identifier(row, column), sql.Literal(wanted), sql.Literal(column)
+        )
+        for column in columns
+    )
 
 
 def _typed(connection: Connection[Any], schema: str, table: str, key: Mapping[str, str]) -> str:
@@ -214,10 +230,28 @@ def _typed(connection: Connection[Any], schema: str, table: str, key: Mapping[st
     return f"{{{', '.join(found)}}}"
 
 
+def _parts(ranges: int, whole: float, each: float) -> int:
+    """Into how many each of so many ranges is to be divided, where a pass over the log takes ``whole`` seconds, and
+    ``each`` of the parts takes so many.
+
+    The fewer, the more passes it takes; the more, the more parts are folded in which the row was not written.
+    """
+
+    def seconds(parts: int) -> float:
+        """Of a pass, by how much nearer it comes."""
+        return (whole + ranges * parts * each) / math.log(parts)
+
+    return min((2**power for power in range(1, _MOST_PARTS.bit_length())), key=seconds)
+
+
 def _fold(
-    folding: Folding, ranges: Sequence[_Ranges], whole: bool, progress: Callable[[int], object]
-) -> None:
-    """Fold everything up to the end of the last range; inside of each, unless it is the whole log, in small pieces."""
+    folding: Folding, ranges: Sequence[_Ranges], parts: int, progress: Callable[[int], object]
+) -> float:
+    """Fold everything up to the end of the last range; each in so many parts, or, with 0, as the time allows.
+
+    What a part took, in seconds, or the first transaction where there were none.
+    """
+    took: list[float] = []
     at = 0
 
     def go(upto: int, window: int | None) -> None:
@@ -226,6 +260,8 @@ def _fold(
             if window is not None:
                 folding.window = window
             step = folding.advance(upto)
+            if window is not None or not took:
+                took.append(step.seconds)
             progress(step.moved)
             if step.stopped:
                 raise WakelogError(
@@ -238,7 +274,8 @@ def _fold(
 
     for one in ranges:
         go(one.after, None)
-        go(one.upto, None if whole else max(1, one.size // _PARTS))
+        go(one.upto, -(-one.size // parts) if parts else None)
+    return statistics.median(took)
 
 
 def _touched(connection: Connection[Any], aside: Build) -> list[_Ranges]:
