@@ -59,8 +59,8 @@ class LookAside:
     def __enter__(self) -> Self:
         return self
 
-    def make(self, upto: int, schema: str | None = None) -> Build:
-        """A build with empty tables, of the version that serves, to be folded up to a position.
+    def make(self, upto: int | None, schema: str | None = None) -> Build:
+        """A build with empty tables, of the version that serves, to be folded up to a position; None: to any.
 
         Raises:
             UnknownProjection: there is none of that name.

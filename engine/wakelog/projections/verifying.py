@@ -2,15 +2,20 @@
 
 How this stays correct
 ----------------------
+      fold aside to where the tables are that serve --> see these at one moment --> fold the rest --> compare
+      (however long it takes, while they go on)         |
+                                                        `--> a snapshot, and a position
+
 One transaction that sees one snapshot reads the tables that serve, and the position they were at in it; an inline
 projection has none, so for it that snapshot is taken while appends stand still, and everything committed has its
-position. The other tables are folded to exactly that position, however long it takes, while the first ones go on.
+position. The other tables are folded to exactly that position. The snapshot comes after most of the work, since as long
+as it is there no old row of the database goes.
 """
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
@@ -60,6 +65,9 @@ def verify(
     """
     found = serving(builds_of(connection, [name]) or [], name)
     with LookAside(connection, url, name, definition) as look, ExitStack() as stack:
+        aside = look.make(None)
+        if (stopped := _fold_to(connection, aside, _position(connection, found), fold)) is not None:
+            return stopped
         past = stack.enter_context(connect(url, autocommit=False, application_name="wakelog verify"))
         position = _stand_still(connection, past, found)
         theirs = {
@@ -68,15 +76,35 @@ def verify(
         }
         if build(connection, found.build).state != "serving":
             raise WakelogError(
-                f'projection "{name}" was replaced by another version at this moment',
+                f'projection "{name}" was replaced by another version meanwhile',
                 hint=f"Again: wakelog projection verify {name}",
             )
-        aside = look.make(position)
-        fold(aside)
-        if (stopped := build(connection, aside.build)).error is not None:
-            difference = Difference("(the fold stopped)", None, stopped.error)
-            return Verdict(stopped.position, 0, difference)
+        if (stopped := _fold_to(connection, aside, position, fold)) is not None:
+            return stopped
         return _compare(connection, theirs, aside.schema, position)
+
+
+def _position(connection: Connection[Any], found: Build) -> int:
+    """Where the tables of a build are, or a little further: the log's end, where they are part of every append."""
+    return call(
+        connection,
+        """select case when %s = 'inline' then wakelog.head() else min(c.position) end
+           from wakelog.checkpoints c where c.build_id = %s""",
+        [found.mode, found.build],
+    )
+
+
+def _fold_to(
+    connection: Connection[Any], aside: Build, upto: int, fold: Callable[[Build], object]
+) -> Verdict | None:
+    """Fold a build on, to exactly that position; the verdict, where it stopped before."""
+    now = build(connection, aside.build)
+    if now.position < upto:
+        fold(replace(now, upto=upto))
+        now = build(connection, aside.build)
+    if now.error is None:
+        return None
+    return Verdict(now.position, 0, Difference("(the fold stopped)", None, now.error))
 
 
 def _stand_still(connection: Connection[Any], past: Connection[Any], found: Build) -> int:
