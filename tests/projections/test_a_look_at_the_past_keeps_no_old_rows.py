@@ -1,5 +1,5 @@
-"""However long it takes: a snapshot kept by whoever looks would keep every old row of the database, and the tables aside
-would grow with each event that is folded into them.
+"""However long it takes: a snapshot kept by whoever looks would keep every old row of the database, and the tables
+aside would grow with each event that is folded into them.
 """
 
 import psycopg

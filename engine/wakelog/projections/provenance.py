@@ -122,8 +122,9 @@ def why(
     """The events that wrote the row of a projection's table with these values, up to a position, in order.
 
     Before the first of them the log is folded aside three times where few events wrote the row, and more often where
-    many did, which are then found with less work for each. They are read as they are wanted, from the tables aside, which are dropped with the last one,
-    or when the generator is closed (``contextlib.closing``). ``progress`` is told how many positions were folded.
+    many did, which are then found with less work for each. They are read as they are wanted, from the tables aside,
+    which are dropped with the last one, or when the generator is closed (``contextlib.closing``). ``progress`` is told
+    how many positions were folded.
     A fold that empties its table with TRUNCATE goes unnoticed.
 
     Args:
