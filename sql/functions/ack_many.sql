@@ -49,10 +49,11 @@ begin
     else
         if v_agent.ordered_by is not null then
             -- In the order in which a claim locks the first of each line (wakelog.busy_keys).
-            perform from wakelog.deliveries d
-            where d.agent_id = v_agent.id and d.position = any (p_positions)
-            order by d.position
-            for update;
+            perform from (select a.position from unnest(p_positions) as a (position) order by a.position offset 0) p
+            cross join lateral (
+                select from wakelog.deliveries d
+                where d.agent_id = v_agent.id and d.position = p.position
+                for update) held;
         end if;
         v_rows := array(
             select held.ctid

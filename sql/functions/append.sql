@@ -36,9 +36,8 @@ begin
             p_idempotency_key using errcode = 'WL006';
     end if;
     if p_idempotency_key is not null then
-        select * into v_event from wakelog.events e
-        where e.source = coalesce(p_source, '') and e.idempotency_key = p_idempotency_key;
-        if found then
+        v_event := wakelog.event_of_key(coalesce(p_source, ''), p_idempotency_key);
+        if v_event.id is not null then
             return wakelog.as_may_be_read(v_event);
         end if;
     end if;
@@ -69,9 +68,7 @@ begin
 
     -- Another transaction has just committed an event with this key.
     if v_event.id is null then
-        select * into strict v_event from wakelog.events e
-        where e.source = coalesce(p_source, '') and e.idempotency_key = p_idempotency_key;
-        return wakelog.as_may_be_read(v_event);
+        return wakelog.as_may_be_read(wakelog.event_of_key(coalesce(p_source, ''), p_idempotency_key));
     end if;
     return v_event;
 end

@@ -8,19 +8,12 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform from wakelog.deliveries d
-    where d.agent_id = p_agent_id
-      and d.position in (
-          select f.position from (select distinct unnest(p_keys) as key) k
-          cross join lateral (
-              select x.position from wakelog.deliveries x
-              where x.agent_id = p_agent_id and x.key = k.key
-              order by x.position limit 1) f)
-    order by d.position
-    for share;
+    perform from wakelog.first_in_line(p_agent_id, p_keys) f
+    cross join lateral (
+        select from wakelog.deliveries d
+        where d.agent_id = p_agent_id and d.position = f.position
+        for share) held;
 
-    return array(
-        select k.key from (select distinct unnest(p_keys) as key) k
-        where exists (select from wakelog.deliveries x where x.agent_id = p_agent_id and x.key = k.key));
+    return array(select f.key from wakelog.first_in_line(p_agent_id, p_keys) f);
 end
 $$;

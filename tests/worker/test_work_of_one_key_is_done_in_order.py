@@ -211,3 +211,33 @@ def test_a_key_with_200000_events_slows_no_other(
     connection: Connection[Any], start_workers: Callable[..., Any], tmp_path: Path
 ) -> None:
     hot_key(connection, start_workers, tmp_path, 200_000)
+
+
+READ = """
+    select coalesce(sum(s.seq_tup_read + s.idx_tup_fetch), 0) from pg_stat_xact_user_tables s
+    where s.relid = 'wakelog.deliveries'::regclass
+"""
+
+
+def test_what_stands_in_line_is_not_read_by_those_behind_it(connection: Connection[Any]) -> None:
+    """The plans are made when nobody stands in line, and kept while ten thousand come; each claim, and each end."""
+    keys, events = 20, 10_000
+    insert(connection, keys, events)
+    sequence(connection)
+    register(connection, "groups", "work", ordered_by="payload.group")
+    worker = start_worker(connection, "groups")
+    connection.execute("vacuum analyze wakelog.deliveries")
+    with connection.transaction():  # nothing that is done meanwhile makes a plan anew
+        held = claim(connection, "groups", worker, limit=keys)
+        before = one(connection, READ)
+        assert claim(connection, "groups", worker, limit=keys) == []
+        assert one(connection, READ) - before <= events
+        for _ in range(10):
+            before = one(connection, READ)
+            ack(connection, "groups", worker, held)
+            stepped = one(connection, READ)
+            assert stepped - before <= 20 * keys
+            held = claim(connection, "groups", worker, limit=keys)
+            assert len(held) == keys
+            assert one(connection, READ) - stepped <= 20 * keys
+    assert one(connection, "select count(*) from wakelog.deliveries") == events - 10 * keys
