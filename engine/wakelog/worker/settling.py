@@ -223,7 +223,7 @@ class Acknowledging:
             for done in batch:
                 by_agent[done[0].agent.name].append(done)
             for agent, dones in by_agent.items():
-                await self._write(agent, dones)
+                await self._write(agent, self._last_attempts(agent, dones))
             if not self._queue:
                 self._empty.set()
 
@@ -244,9 +244,27 @@ class Acknowledging:
                 await self._refuse(dones[0][0], error)
             return
         self._settling.forget([delivery for delivery, _ in dones])
+        self._say_lost(agent, [delivery for delivery, _ in dones if delivery.position not in acked])
+
+    def _last_attempts(self, agent: str, dones: list[Done]) -> list[Done]:
+        """Without those of which a later attempt is among them.
+
+        This worker had lost them, and claimed their events again. Their answers are for the same events, and would be
+        taken for the later ones'.
+        """
+        last: dict[int, int] = {}
         for delivery, _ in dones:
-            if delivery.position not in acked:
-                log.warning("%s at %s: the lease was lost, its work is dropped", agent, delivery.position)
+            last[delivery.position] = max(delivery.attempt, last.get(delivery.position, 0))
+        if len(last) == len(dones):
+            return dones
+        lost = [delivery for delivery, _ in dones if delivery.attempt < last[delivery.position]]
+        self._settling.forget(lost)
+        self._say_lost(agent, lost)
+        return [done for done in dones if done[0].attempt == last[done[0].position]]
+
+    def _say_lost(self, agent: str, lost: list[Delivery]) -> None:
+        for delivery in lost:
+            log.warning("%s at %s: the lease was lost, its work is dropped", agent, delivery.position)
 
     async def _refuse(self, delivery: Delivery, error: Exception) -> None:
         log.error("%s at %s: its answer was refused: %s", delivery.agent.name, delivery.position, error)
