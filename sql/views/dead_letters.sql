@@ -1,4 +1,5 @@
--- Deliveries given up, with the event and the record of every attempt.
+-- Deliveries given up, with the event and the record of every attempt. The events are looked up (offset 0): the planner
+-- would rather walk the log from its beginning to where they lie.
 create or replace view wakelog.dead_letters as
 select a.name as agent,
        d.position,
@@ -17,6 +18,6 @@ select a.name as agent,
        e.payload
 from wakelog.dead d
 join wakelog.agents a on a.id = d.agent_id
-join wakelog.log l on l.position = d.position
-join wakelog.events e on e.seq = l.seq
+cross join lateral (
+    select v.* from wakelog.log l join wakelog.events v on v.seq = l.seq where l.position = d.position offset 0) e
 order by d.died_at, a.name, d.position;

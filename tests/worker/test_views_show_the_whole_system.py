@@ -120,3 +120,38 @@ def test_a_worker_without_a_session_is_alive_while_it_is_heard_of(connection: Co
     assert one(connection, "select alive from wakelog.workers") is True
     connection.execute("set wakelog.clock_offset = '2 hours'")
     assert one(connection, "select wakelog.reap_workers()") == 1
+
+
+READ = """
+    select coalesce(sum(s.seq_tup_read + s.idx_tup_fetch), 0)::bigint from pg_stat_xact_user_tables s
+    where s.relname = any (%s) and s.schemaname = 'wakelog'
+"""
+
+
+def test_dead_letters_are_looked_up_and_not_searched_in_the_log(connection: Connection[Any]) -> None:
+    connection.execute("insert into wakelog.events (type) select 'other' from generate_series(1, 20000)")
+    append(connection, *["work"] * 100)
+    sequence(connection)
+    register(connection, "work", "work")
+    worker = start_worker(connection, "work")
+    for delivery in claim(connection, "work", worker):
+        fail(connection, "work", worker, delivery, final=True)
+    connection.execute("vacuum analyze wakelog.events, wakelog.log, wakelog.dead")
+    with connection.transaction():
+        before = one(connection, READ, ["log", "events"])
+        assert len(connection.execute("select * from wakelog.dead_letters limit 20").fetchall()) == 20
+        assert one(connection, READ, ["log", "events"]) - before <= 200
+
+
+def test_who_works_is_counted_once_for_all(connection: Connection[Any]) -> None:
+    append(connection, *["work"] * 100)
+    sequence(connection)
+    register(connection, "work", "work")
+    first, second, idle = (start_worker(connection, "work", locked=False) for _ in range(3))
+    assert len(claim(connection, "work", first, limit=30)) == 30
+    assert len(claim(connection, "work", second, limit=70)) == 70
+    with connection.transaction():
+        before = one(connection, READ, ["deliveries"])
+        found = connection.execute("select worker, in_flight from wakelog.workers order by worker").fetchall()
+        assert found == [(first, 30), (second, 70), (idle, 0)]
+        assert one(connection, READ, ["deliveries"]) - before <= 100

@@ -117,3 +117,33 @@ def test_no_more_is_read_than_it_takes(connection: psycopg.Connection[Any]) -> N
     assert pages("p_limit => 10") < 15000  # to list them all: 380,000
     assert pages("p_state => 'failed'") < 1000
     assert len(workflows(connection, state="failed")) == 1
+
+
+def test_a_workflow_of_very_many_events_is_met_once(connection: psycopg.Connection[Any]) -> None:
+    """It is what the walk from the log's end finds again and again, until it comes to what is before it."""
+    events = 20_000
+    for name in ("first", "second"):
+        append(connection, "job", correlation_id=name)
+    connection.execute(
+        "insert into wakelog.events (type, correlation_id) select 'job', 'import' from generate_series(1, %s)",
+        [events],
+    )
+    sequence(connection)
+    connection.execute("vacuum analyze wakelog.events, wakelog.log")
+    read = """
+        select sum(s.seq_tup_read + s.idx_tup_fetch)::bigint from pg_stat_xact_user_tables s
+        where s.relid in ('wakelog.log'::regclass, 'wakelog.events'::regclass)
+    """
+    with connection.transaction():
+        before = one(connection, read)
+        found = connection.execute(
+            "select correlation_id from wakelog.recent_workflows(0, 9223372036854775807, null, 3)"
+        ).fetchall()
+        assert found == [("import",), ("second",), ("first",)]
+        assert one(connection, read) - before <= 8 * events
+    assert names(connection, limit=2) == ["import", "second"]
+    below = one(connection, "select max(position) from wakelog.log")
+    rest = connection.execute(
+        "select correlation_id from wakelog.workflows(p_below => %s)", [below]
+    ).fetchall()
+    assert rest == [("second",), ("first",)], "what has a later event is not below it"
