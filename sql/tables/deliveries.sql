@@ -28,10 +28,14 @@ create table wakelog.deliveries (
 );
 
 -- What may be claimed again, or will be. Apart from what is being worked on, so that a claim does not walk past the
--- leases of finished work, which stay in the index while an old snapshot is open.
-create index deliveries_due on wakelog.deliveries (agent_id, available_at) where worker is null or lost;
+-- leases of finished work, which stay in the index while an old snapshot is open; and in the order in which it is claimed,
+-- so that a claim takes the first of a hundred thousand that are due at one moment.
+create index deliveries_due on wakelog.deliveries (agent_id, available_at, position) where worker is null or lost;
 
 create index deliveries_held on wakelog.deliveries (agent_id, available_at) where worker is not null and not lost;
+
+-- What is given up where workers have died over it too often.
+create index deliveries_lost on wakelog.deliveries (agent_id, stalled, position) where lost;
 
 -- When the next postponed delivery is due.
 create index deliveries_waiting on wakelog.deliveries (available_at)

@@ -121,3 +121,37 @@ def test_nor_a_look_for_work_by_what_is_due_of_others(
     connection.execute(due, [FEW + 1, MANY])
     many = look()
     assert many <= few + 5, f"{few} pages beside {FEW} others, {many} beside {MANY}"
+
+
+READ: LiteralString = """
+    select coalesce(sum(s.seq_tup_read + s.idx_tup_fetch), 0)::bigint from pg_stat_xact_user_tables s
+    where s.relid = 'wakelog.deliveries'::regclass
+"""
+
+
+@pytest.mark.every_postgres
+@pytest.mark.parametrize("spread", ["0", "1 second"], ids=["of one moment", "one after the other"])
+@pytest.mark.parametrize("told", [True, False], ids=["as it is", "as it was when there was nothing"])
+def test_nor_a_claim_of_what_is_due(
+    connection: psycopg.Connection[Any], worker: int, spread: str, told: bool
+) -> None:
+    """A claim takes the first of thousands, all to be tried again, and reads hardly another one."""
+    connection.execute("vacuum analyze wakelog.deliveries")
+    connection.execute("insert into wakelog.events (type) select 'work' from generate_series(1, %s)", [MANY])
+    connection.execute("select wakelog.sequence()")
+    assert one(connection, "select count(*) from wakelog.claim('agent', %s, %s)", worker, MANY) == MANY
+    connection.execute(
+        """update wakelog.deliveries
+           set worker = null, available_at = wakelog.clock() - interval '1 day' + position * %s::interval""",
+        [spread],
+    )
+    if told:
+        connection.execute("vacuum analyze wakelog.deliveries")
+    for after in range(3):
+        with connection.transaction():
+            before = one(connection, READ)
+            found = connection.execute(
+                "select position from wakelog.claim('agent', %s, 10)", [worker]
+            ).fetchall()
+            assert sorted(found) == [(10 * after + n,) for n in range(1, 11)]
+            assert one(connection, READ) - before <= 200
