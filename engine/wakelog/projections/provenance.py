@@ -29,7 +29,7 @@ from wakelog.projections.aside import LookAside
 from wakelog.projections.builds import Build
 from wakelog.projections.connection import open_projection_connection
 from wakelog.projections.definition import ProjectionDefinition
-from wakelog.projections.folding import AIM_OF_A_REBUILD, Folding
+from wakelog.projections.folding import AIM_OF_A_REBUILD, FIRST_WINDOW, Folding
 from wakelog.projections.verifying import tables_in
 
 _MOST_PARTS = 1024
@@ -121,10 +121,10 @@ def why(
 ) -> Generator[Touch]:
     """The events that wrote the row of a projection's table with these values, up to a position, in order.
 
-    Before the first of them the log is folded aside three times where few events wrote the row, and more often where
-    many did, which are then found with less work for each. They are read as they are wanted, from the tables aside,
-    which are dropped with the last one, or when the generator is closed (``contextlib.closing``). ``progress`` is told
-    how many positions were folded.
+    Before the first of them the log is folded aside five to ten times: the more events wrote the row, the more often,
+    and with less work for each. They are read as they are wanted, from the tables aside, which are dropped with the
+    last one, or when the generator is closed (``contextlib.closing``). ``progress`` is told how many positions were
+    folded.
     A fold that empties its table with TRUNCATE goes unnoticed.
 
     Args:
@@ -135,20 +135,18 @@ def why(
         BadInput: there is no such table or column, or a value is none of the column's type.
         WakelogError: an event cannot be folded; and what `LookAside.make` raises.
     """
-    ranges, parts, whole = [_Ranges(0, upto, upto)], 0, 0.0
+    ranges, parts = [_Ranges(0, upto, upto)], 0
     with LookAside(connection, url, name, definition) as look:
         while True:
             aside = look.make(upto)
             _watch(connection, aside.schema, table, key)
             with closing(open_projection_connection(url, name)) as own:
                 folding = Folding(own, aside.build, definition, aim=AIM_OF_A_REBUILD)
-                began = time.monotonic()
-                each = _fold(folding, ranges, parts, progress)
-                whole = whole or time.monotonic() - began
+                between, each = _fold(folding, ranges, parts, progress)
             ranges = _touched(connection, aside)
             if all(one.size == 1 for one in ranges):
                 break
-            parts = _parts(sum((one.upto - one.after) // one.size for one in ranges), whole, each)
+            parts = _parts(sum((one.upto - one.after) // one.size for one in ranges), between, each)
             look.drop(aside)
         for position, was, now in _merged(_noted(connection, aside)):
             yield _touch(connection, position, was, now)
@@ -231,38 +229,41 @@ def _typed(connection: Connection[Any], schema: str, table: str, key: Mapping[st
     return f"{{{', '.join(found)}}}"
 
 
-def _parts(ranges: int, whole: float, each: float) -> int:
-    """Into how many each of so many ranges is to be divided, where a pass over the log takes ``whole`` seconds, and
-    ``each`` of the parts takes so many.
+def _parts(ranges: int, between: float, each: float) -> int:
+    """Into how many each of so many ranges is to be divided, where a pass takes ``between`` seconds for what lies
+    between them, and ``each`` of the parts takes so many.
 
     The fewer, the more passes it takes; the more, the more parts are folded in which the row was not written.
     """
 
     def seconds(parts: int) -> float:
         """Of a pass, by how much nearer it comes."""
-        return (whole + ranges * parts * each) / math.log(parts)
+        return (between + ranges * parts * each) / math.log(parts)
 
     return min((2**power for power in range(1, _MOST_PARTS.bit_length())), key=seconds)
 
 
 def _fold(
     folding: Folding, ranges: Sequence[_Ranges], parts: int, progress: Callable[[int], object]
-) -> float:
+) -> tuple[float, float]:
     """Fold everything up to the end of the last range; each in so many parts, or, with 0, as the time allows.
 
-    What a part took, in seconds, or the first transaction where there were none.
+    The seconds that everything but the parts took; and one part, or the shortest transaction where there were none.
     """
-    took: list[float] = []
+    began = time.monotonic()
+    pieces: list[float] = []
+    others: list[float] = []
     at = 0
 
     def go(upto: int, window: int | None) -> None:
         nonlocal at
+        if window is None:
+            folding.window = max(folding.window, FIRST_WINDOW)
         while at < upto:
             if window is not None:
                 folding.window = window
             step = folding.advance(upto)
-            if window is not None or not took:
-                took.append(step.seconds)
+            (others if window is None else pieces).append(step.seconds)
             progress(step.moved)
             if step.stopped:
                 raise WakelogError(
@@ -276,7 +277,8 @@ def _fold(
     for one in ranges:
         go(one.after, None)
         go(one.upto, -(-one.size // parts) if parts else None)
-    return statistics.median(took)
+    took = time.monotonic() - began
+    return took - sum(pieces), statistics.median(pieces) if pieces else min(others, default=took)
 
 
 def _touched(connection: Connection[Any], aside: Build) -> list[_Ranges]:
