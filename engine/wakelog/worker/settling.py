@@ -252,11 +252,11 @@ class Acknowledging:
         This worker had lost them, and claimed their events again. Their answers are for the same events, and would be
         taken for the later ones'.
         """
+        if len({delivery.position for delivery, _ in dones}) == len(dones):
+            return dones
         last: dict[int, int] = {}
         for delivery, _ in dones:
             last[delivery.position] = max(delivery.attempt, last.get(delivery.position, 0))
-        if len(last) == len(dones):
-            return dones
         lost = [delivery for delivery, _ in dones if delivery.attempt < last[delivery.position]]
         self._settling.forget(lost)
         self._say_lost(agent, lost)
