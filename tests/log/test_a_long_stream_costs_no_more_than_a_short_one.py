@@ -4,13 +4,10 @@ from typing import Any
 
 import pytest
 from psycopg import Connection
+from tests.worker.asking import rows_read
 from tests.worker.waiting import one
 
 EVENTS = 2000
-
-READ = """
-    select s.seq_tup_read + s.idx_tup_fetch from pg_stat_xact_user_tables s where s.relid = 'wakelog.events'::regclass
-"""
 
 
 @pytest.mark.parametrize("before", [0, 5])
@@ -32,5 +29,5 @@ def test_the_last_version_is_looked_up_and_not_searched(
     observer.execute("vacuum analyze wakelog.events")
     with observer.transaction():
         observer.execute(append, {"before": before, "events": EVENTS})
-        assert one(observer, READ) <= 3 * EVENTS
+        assert rows_read(observer, "events") <= 3 * EVENTS
     assert one(observer, "select max(version) from wakelog.events where stream = 's'") == before + EVENTS

@@ -27,6 +27,16 @@ def append(connection: Connection[Any], *types: str, **columns: Any) -> None:
         )  # fmt: skip
 
 
+def rows_read(connection: Connection[Any], *tables: str) -> int:
+    """How many rows of our tables this session has read, in this transaction and perhaps some before it."""
+    return one(
+        connection,
+        """select coalesce(sum(s.seq_tup_read + s.idx_tup_fetch), 0)::bigint from pg_stat_xact_user_tables s
+           where s.schemaname = 'wakelog' and s.relname = any (%s)""",
+        list(tables),
+    )
+
+
 def sequence(connection: Connection[Any]) -> None:
     """Give everything that is committed its position."""
     connection.execute("select wakelog.sequence()")

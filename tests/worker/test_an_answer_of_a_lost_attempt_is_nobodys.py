@@ -20,7 +20,8 @@ def test_only_the_last_of_two_attempts_that_end_together_is_written(
     connection: Connection[Any], database: str, caplog: pytest.LogCaptureFixture, order: tuple[int, int]
 ) -> None:
     app = Wakelog("test")
-    agent = app.agent("agent", on="work")(lambda event, ctx: None) and app.agents["agent"]
+    app.agent("agent", on="work")(lambda event, ctx: None)
+    agent = app.agents["agent"]
     append(connection, "work", "work")
     sequence(connection)
     register(connection, "agent", "work")

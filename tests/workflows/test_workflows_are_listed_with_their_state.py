@@ -5,7 +5,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import sql
-from tests.worker.asking import ack, append, claim, fail, register, sequence, start_worker
+from tests.worker.asking import ack, append, claim, fail, register, rows_read, sequence, start_worker
 from tests.worker.waiting import one
 
 from wakelog import BadInput
@@ -130,17 +130,13 @@ def test_a_workflow_of_very_many_events_is_met_once(connection: psycopg.Connecti
     )
     sequence(connection)
     connection.execute("vacuum analyze wakelog.events, wakelog.log")
-    read = """
-        select sum(s.seq_tup_read + s.idx_tup_fetch)::bigint from pg_stat_xact_user_tables s
-        where s.relid in ('wakelog.log'::regclass, 'wakelog.events'::regclass)
-    """
     with connection.transaction():
-        before = one(connection, read)
+        before = rows_read(connection, "log", "events")
         found = connection.execute(
             "select correlation_id from wakelog.recent_workflows(0, 9223372036854775807, null, 3)"
         ).fetchall()
         assert found == [("import",), ("second",), ("first",)]
-        assert one(connection, read) - before <= 8 * events
+        assert rows_read(connection, "log", "events") - before <= 8 * events
     assert names(connection, limit=2) == ["import", "second"]
     below = one(connection, "select max(position) from wakelog.log")
     rest = connection.execute(

@@ -38,6 +38,7 @@ _MOST_PARTS = 1024
 _AT_A_TIME = 50
 """So many of the events found are in memory."""
 
+# Called where one of the two is the row (_is_it); of an update, the other need not be.
 _NOTE: LiteralString = """
     declare
         v_key constant jsonb := tg_argv[0]::jsonb;
@@ -124,8 +125,7 @@ def why(
     Before the first of them the log is folded aside five to ten times: the more events wrote the row, the more often,
     and with less work for each. They are read as they are wanted, from the tables aside, which are dropped with the
     last one, or when the generator is closed (``contextlib.closing``). ``progress`` is told how many positions were
-    folded.
-    A fold that empties its table with TRUNCATE goes unnoticed.
+    folded. A fold that empties its table with TRUNCATE goes unnoticed.
 
     Args:
         connection: in autocommit.
