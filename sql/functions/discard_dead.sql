@@ -3,6 +3,9 @@ create or replace function wakelog.discard_dead(p_agent text, p_position bigint)
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
 as $$
 begin
     with discarded as (

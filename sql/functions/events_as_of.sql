@@ -14,6 +14,6 @@ begin atomic
            e.recorded_at, l.sequenced_at, e.deliver_after
     from wakelog.log l
     join wakelog.events e on e.seq = l.seq
-    where l.position <= least(p_position, case when p_at is not null then wakelog.position_at(p_at) end)
+    where l.position <= (select least(p_position, case when p_at is not null then wakelog.position_at(p_at) end))
     order by l.position;
 end;

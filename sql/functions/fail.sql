@@ -10,6 +10,9 @@ create or replace function wakelog.fail(
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
 as $$
 declare
     v_delivery wakelog.deliveries := wakelog.held(p_agent, p_position, p_worker, p_attempt);

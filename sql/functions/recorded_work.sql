@@ -1,5 +1,7 @@
 -- What agents did with the events of a workflow, and what came of it: for each delivery that they finished or gave up, the
 -- answers (with their ids, by key, as wakelog.emit takes them), the steps, and the event. Its own events only, not a shared past.
+--
+-- Tables are looked up and what was gathered is joined by hash, as in wakelog.workflow_as_of.
 create or replace function wakelog.recorded_work(p_correlation text, p_agents text[] default null)
 returns table (
     agent text, attempts integer, failed boolean, error text, answers jsonb, steps jsonb,
@@ -10,13 +12,13 @@ returns table (
 language sql stable
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
+set enable_nestloop = off
 set jit = off
 begin atomic
     with event as materialized (
         select l.position, e as event
-        from wakelog.events e join wakelog.log l on l.seq = e.seq
+        from wakelog.events e
+        cross join lateral (select o.position from wakelog.log o where o.seq = e.seq offset 0) l
         where coalesce(e.correlation_id, e.id::text) = p_correlation
     ),
     told as materialized (
@@ -26,7 +28,8 @@ begin atomic
         from event r
         join event x on (x.event).causation_id = (r.event).id
         join wakelog.agents a
-            on starts_with((x.event).idempotency_key, 'wakelog:' || a.name || '/' || (r.event).id || '/')
+            on a.name = split_part(substr((x.event).idempotency_key, length('wakelog:') + 1), '/', 1)
+        where starts_with((x.event).idempotency_key, 'wakelog:' || a.name || '/' || (r.event).id || '/')
     ),
     work as (
         select w.position, w.agent, w.attempts, w.state = 'failed' as failed, w.error
@@ -41,19 +44,24 @@ begin atomic
         from told t
         where not starts_with(t.key, 'failed/')
           and not exists (select from work k where k.position = t.position and k.agent = t.agent)
+    ),
+    answer as (
+        select t.position, t.agent, jsonb_agg(jsonb_build_object(
+                   'key', t.key, 'id', t.id, 'type', t.type, 'payload', t.payload, 'source', t.source, 'stream', t.stream,
+                   'metadata', t.metadata) order by t.key) as answers
+        from told t
+        where not starts_with(t.key, 'failed/')
+        group by t.position, t.agent
     )
-    select k.agent, k.attempts, k.failed, k.error,
-           (select coalesce(jsonb_agg(jsonb_build_object(
-                       'key', t.key, 'id', t.id, 'type', t.type, 'payload', t.payload, 'source', t.source, 'stream', t.stream,
-                       'metadata', t.metadata) order by t.key), '[]')
-            from told t
-            where t.position = k.position and t.agent = k.agent and not starts_with(t.key, 'failed/')),
+    select k.agent, k.attempts, k.failed, k.error, coalesce(t.answers, '[]'),
            (select coalesce(jsonb_object_agg(s.name, s.result), '{}')
             from wakelog.agents a cross join wakelog.steps_of(a.id, k.position) s where a.name = k.agent),
            e.position, (e.event).id, (e.event).type, (e.event).source, (e.event).stream, (e.event).version,
            (e.event).payload, (e.event).metadata, p_correlation, (e.event).causation_id, (e.event).idempotency_key,
            (e.event).schema_version, (e.event).occurred_at, (e.event).recorded_at
-    from known k join event e on e.position = k.position
+    from known k
+    join event e on e.position = k.position
+    left join answer t on t.position = k.position and t.agent = k.agent
     where p_agents is null or k.agent = any (p_agents)
     order by e.position, k.agent;
 end;

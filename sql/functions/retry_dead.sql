@@ -4,6 +4,11 @@ create or replace function wakelog.retry_dead(p_agent text, p_position bigint) r
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_bitmapscan = off
+set jit = off
 as $$
 declare
     v_agent wakelog.agents;
@@ -24,7 +29,7 @@ begin
         agent_id, position, key, worker, attempt, stalled, available_at, claimed_at, first_claimed_at,
         failures)
     select r.agent_id, r.position, v_key, null, 0, 0,
-           case when v_key = any (wakelog.busy_keys(v_agent.id, array[v_key])) then 'infinity'
+           case when v_key is not null and v_key = any (wakelog.busy_keys(v_agent.id, array[v_key])) then 'infinity'
                 else greatest(wakelog.clock(), (
                     select e.deliver_after from wakelog.log l join wakelog.events e on e.seq = l.seq
                     where l.position = r.position)) end,
@@ -32,7 +37,7 @@ begin
     from revived r
     -- After a rewind it may be there already: looked for first, since a conflict would wait for whoever changes it.
     where not exists (
-        select from wakelog.deliveries d where d.agent_id = r.agent_id and d.position = r.position)
+        select from wakelog.deliveries d where d.agent_id = v_agent.id and d.position = p_position)
     on conflict (agent_id, position) do nothing;
     if not found then
         return false;

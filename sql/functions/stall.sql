@@ -8,6 +8,9 @@ create or replace function wakelog.stall(
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
 as $$
 declare
     v_agent_id integer := wakelog.agent_id(p_agent);
@@ -23,7 +26,7 @@ begin
         cross join lateral (
             select d.* from wakelog.deliveries d
             where d.agent_id = v_agent_id and d.position = p.position and d.attempt = p.attempt
-              and d.worker = p_worker and d.available_at > v_now
+              and d.worker = p_worker and (d.available_at > v_now) is true
             for update) held
     loop
         v_count := v_count + 1;

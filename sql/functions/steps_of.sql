@@ -3,6 +3,11 @@
 create or replace function wakelog.steps_of(p_agent_id integer, p_position bigint)
 returns table (name text, result jsonb, finished_at timestamptz, inherited boolean)
 language sql stable
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
 begin atomic
     with recursive line (seq, "position", as_of, generation) as (
         select l.seq, l.position, 'infinity'::timestamptz, 0 from wakelog.log l where l.position = p_position

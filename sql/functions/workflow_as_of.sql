@@ -4,6 +4,9 @@
 -- What an agent answered goes by position, which is exact: it had finished if its answer was in the log. One that
 -- answered nothing had finished if the time says so. An agent that keeps no history, and one whose history was
 -- dropped, is not shown where it answered nothing.
+--
+-- Each row of a table is looked up for an event (a lateral look with offset 0 is planned as nothing else), and what was
+-- gathered is joined by hash, whatever is thought of its size: a workflow may have thousands of events.
 create or replace function wakelog.workflow_as_of(p_correlation text, p_upto bigint, p_as_of timestamptz)
 returns table (
     "position" bigint, event_id uuid, agent text, state text, outcome text, attempts integer, worker bigint,
@@ -12,39 +15,57 @@ returns table (
 language sql stable rows 100
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
+set enable_nestloop = off
 set jit = off
 begin atomic
-    with event as materialized (
+    with line as materialized (
+        select g.correlation_id, g.reached from wakelog.ancestry(p_correlation) g
+    ),
+    event as materialized (
         select w.position, w.id, w.seq, w.sequenced_at, least(w.as_of, p_as_of) as as_of,
-               least(p_upto, (select g.reached from wakelog.ancestry(p_correlation) g
-                              where g.correlation_id = w.correlation_id)) as upto
+               least(p_upto, (select g.reached from line g where g.correlation_id = w.correlation_id)) as upto
         from wakelog.workflow_events(p_correlation, p_upto) w
     ),
-    -- Without a position yet: after everything that has one.
-    reply as materialized (
-        select e.causation_id, e.source, e.idempotency_key, coalesce(l.position, 9223372036854775807) as position,
-               l.sequenced_at
-        from wakelog.ancestry(p_correlation) g
-        join wakelog.events e on coalesce(e.correlation_id, e.id::text) = g.correlation_id
-        left join wakelog.log l on l.seq = e.seq
-        where e.causation_id is not null
+    -- What each agent said of each event. Without a position yet: after everything that has one.
+    told as materialized (
+        select y.position, y.agent, min(y.replied) filter (where not y.is_failure) as answered,
+               min(y.replied) filter (where y.is_failure) as failed,
+               max(y.sequenced_at) filter (where y.is_failure and y.replied <= y.upto) as failed_at
+        from (
+            select e.position, e.upto, t.agent, coalesce(l.position, 9223372036854775807) as replied, l.sequenced_at,
+                   coalesce(starts_with(r.idempotency_key, t.prefix || 'failed/'), false) as is_failure
+            from line g
+            cross join lateral (
+                select v.seq, v.causation_id, v.source, v.idempotency_key from wakelog.events v
+                where coalesce(v.correlation_id, v.id::text) = g.correlation_id and v.causation_id is not null offset 0) r
+            join event e on e.id = r.causation_id
+            cross join lateral (
+                select n.agent, 'wakelog:' || n.agent || '/' || e.id || '/' as prefix
+                from (values (r.source), (split_part(substr(r.idempotency_key, length('wakelog:') + 1), '/', 1))) n (agent)
+                group by n.agent) t
+            left join lateral (
+                select o.position, o.sequenced_at from wakelog.log o where o.seq = r.seq offset 0) l on true
+            where t.agent = r.source or starts_with(r.idempotency_key, t.prefix)
+        ) y
+        group by y.position, y.agent
     ),
     record as (
         select e.position, d.agent_id, 'delivery' as kind, d.attempt as attempts, d.worker,
                case when d.worker is not null then d.claimed_at end as started_at, null::timestamptz as ended_at,
                null as outcome, d.failures, d.first_claimed_at
         from event e cross join wakelog.agents a
-        join wakelog.deliveries d on d.agent_id = a.id and d.position = e.position
+        cross join lateral (
+            select d.* from wakelog.deliveries d where d.agent_id = a.id and d.position = e.position offset 0) d
         union all
         select e.position, x.agent_id, 'dead', x.attempts, null, null, x.died_at, x.reason, x.failures, x.first_claimed_at
         from event e cross join wakelog.agents a
-        join wakelog.dead x on x.agent_id = a.id and x.position = e.position
+        cross join lateral (
+            select x.* from wakelog.dead x where x.agent_id = a.id and x.position = e.position offset 0) x
         union all
         select e.position, h.agent_id, 'history', h.attempts, h.worker, h.started_at, h.finished_at, h.outcome, h.failures,
                least(h.started_at, (h.failures -> 0 ->> 'started_at')::timestamptz)
-        from event e join wakelog.history h on h.position = e.position
+        from event e
+        cross join lateral (select h.* from wakelog.history h where h.position = e.position offset 0) h
     ),
     -- The latest attempt begun by then, and what the agent had told by then.
     known as (
@@ -68,19 +89,7 @@ begin atomic
             order by t.started_at desc, t.attempt desc
             limit 1
         ) t on true
-        cross join lateral (
-            select min(p.position) filter (where not p.is_failure) as answered,
-                   min(p.position) filter (where p.is_failure) as failed,
-                   max(p.sequenced_at) filter (where p.is_failure and p.position <= e.upto) as failed_at
-            from (
-                select y.position, y.sequenced_at,
-                       coalesce(starts_with(y.idempotency_key, 'wakelog:' || a.name || '/' || e.id || '/failed/'), false)
-                           as is_failure
-                from reply y
-                where y.causation_id = e.id
-                  and (y.source = a.name or starts_with(y.idempotency_key, 'wakelog:' || a.name || '/' || e.id || '/'))
-            ) p
-        ) told
+        left join told on told.position = r.position and told.agent = a.name
     ),
     judged as (
         select k.*,
@@ -113,10 +122,10 @@ begin atomic
     union all
     select e.position, e.id, a.name, 'waiting', null, 0, null, null, null, null, null
     from event e
-    join wakelog.events v on v.seq = e.seq
     cross join wakelog.agents a
-    join wakelog.cursors u on u.agent_id = a.id and u.position < e.position
-    where a.created_at <= e.as_of and wakelog.is_for(a, v)
+    join wakelog.cursors u on u.agent_id = a.id
+    cross join lateral (select v as event from wakelog.events v where v.seq = e.seq offset 0) v
+    where u.position < e.position and a.created_at <= e.as_of and wakelog.is_for(a, v.event)
       and not exists (select from record r where r.position = e.position and r.agent_id = a.id)
     order by 1, 3;
 end;

@@ -26,6 +26,12 @@ begin
     return query
     with event as materialized (
         select w.* from wakelog.workflow_events(p_correlation, v_upto) w
+    ),
+    cause as materialized (
+        select w.position, coalesce(k.first_seq, c.seq) as first_seq
+        from event w
+        cross join lateral (select c.seq from wakelog.events c where c.id = w.causation_id offset 0) c
+        left join lateral (select k.first_seq from wakelog.copies k where k.seq = c.seq offset 0) k on true
     )
     select w.position, w.id, w.type, w.source, w.payload, w.correlation_id, w.causation_id, v.id, w.original, w.shared,
            w.sequenced_at, d.agent, d.state, d.outcome, d.attempts, d.worker, d.started_at, d.ended_at, d.error, d.failures,
@@ -34,9 +40,8 @@ begin
                  order by s.finished_at, s.name)
     from event w
     left join wakelog.workflow_as_of(p_correlation, v_upto, v_as_of) d on d.position = w.position
-    left join wakelog.events c on c.id = w.causation_id
-    left join wakelog.copies k on k.seq = c.seq
-    left join event v on v.first_seq = coalesce(k.first_seq, c.seq)
+    left join cause c on c.position = w.position
+    left join event v on v.first_seq = c.first_seq
     order by w.position, d.agent;
 end
 $$;

@@ -21,7 +21,7 @@ declare
     v_met text[];
     v_given bigint;
     v_left bigint := p_limit;
-    v_page bigint;
+    v_page bigint := p_limit;
 begin
     if p_state not in ('running', 'waiting', 'failed', 'done') then
         raise exception 'expected the state running, waiting, failed or done, found "%"', p_state using errcode = 'WL006';
@@ -43,19 +43,22 @@ begin
         return;
     end if;
     loop
-        v_page := least(v_left, 1000);
-        exit when v_page <= 0;
+        exit when v_left <= 0;
+        v_page := least(v_page, 1000);
         select array_agg(r.correlation_id order by r.position desc), min(r.position) into v_met, v_below
         from wakelog.recent_workflows(v_after, v_below, v_types, v_page) r;
         exit when v_met is null;
         return query
-        select s.* from unnest(v_met) with ordinality as m (correlation_id, ordinal)
+        select s.* from (
+            select * from unnest(v_met) with ordinality as u (correlation_id, ordinal) order by u.ordinal offset 0) m
         cross join lateral wakelog.workflow_summary(m.correlation_id) s
         where p_state is null or s.state = p_state
-        order by m.ordinal;
+        order by m.ordinal
+        limit v_left;
         get diagnostics v_given = row_count;
         v_left := v_left - v_given;
         exit when cardinality(v_met) < v_page;
+        v_page := v_page * 8;  -- few are in that state, and the log is walked by windows
     end loop;
 end
 $$;

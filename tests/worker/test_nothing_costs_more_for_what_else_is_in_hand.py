@@ -149,3 +149,51 @@ def test_nor_a_claim_of_what_is_due(
             ).fetchall()
             assert sorted(found) == [(10 * after + n,) for n in range(1, 11)]
             assert rows_read(connection, "deliveries") - before <= 200
+
+
+@pytest.mark.every_postgres
+@pytest.mark.parametrize(
+    "step",
+    [
+        "select wakelog.ack_many('agent', %(worker)s, %(positions)s, %(attempts)s)",
+        "select wakelog.release('agent', %(worker)s, %(positions)s, %(attempts)s, '1 hour')",
+        "select wakelog.heartbeat(%(worker)s, array_fill('agent'::text, array[10]), %(positions)s)",
+        "select wakelog.stall('agent', %(worker)s, %(positions)s, %(attempts)s, 'it takes long', '1 hour')",
+        "select wakelog.fail('agent', %(position)s, %(worker)s, 1, 'no luck', null, '1 hour')",
+        "select wakelog.extend('agent', %(position)s, %(worker)s, 1)",
+        "select wakelog.record_step('agent', %(position)s, %(worker)s, 1, 'step', '1')",
+        "select wakelog.retry_dead('agent', %(dead)s)",
+        "select wakelog.discard_dead('agent', %(dead)s)",
+    ],
+    ids=["ack", "release", "heartbeat", "stall", "fail", "extend", "step", "retry", "discard"],
+)
+def test_nor_what_a_session_does_that_has_planned_it_with_nothing_there(
+    connection: psycopg.Connection[Any], worker: int, step: LiteralString
+) -> None:
+    """Plans are kept for as long as a session lives, and no statistics come in the middle of a rush."""
+
+    def take(first: int) -> None:
+        arguments = {
+            "worker": worker, "positions": list(range(first, first + 10)), "attempts": [1] * 10,
+            "position": first, "dead": MANY // 2 + first,
+        }  # fmt: skip
+        connection.execute(step, arguments)
+
+    in_hand(connection, worker, 10)
+    connection.execute("analyze wakelog.deliveries, wakelog.dead")
+    for _ in range(8):
+        with connection.transaction(force_rollback=True):
+            take(1)
+    connection.execute("insert into wakelog.events (type) select 'work' from generate_series(1, %s)", [MANY])
+    connection.execute("select wakelog.sequence()")
+    assert one(connection, "select count(*) from wakelog.claim('agent', %s, %s)", worker, MANY) == MANY
+    connection.execute(
+        """with dead as (delete from wakelog.deliveries d where d.position > %s returning d.*)
+           insert into wakelog.dead
+           select d.agent_id, d.position, 1, 0, 'max_attempts', null, null, now(), now() from dead d""",
+        [MANY // 2],
+    )
+    with connection.transaction():
+        before = rows_read(connection, "deliveries", "dead", "steps")
+        take(200)
+        assert 0 < rows_read(connection, "deliveries", "dead", "steps") - before <= 20

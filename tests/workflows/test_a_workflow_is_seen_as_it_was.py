@@ -152,3 +152,50 @@ def test_what_cannot_be_asked_is_said(connection: psycopg.Connection[Any]) -> No
     sequence(connection)
     with pytest.raises(UnknownWorkflow, match="at position 1"):
         workflow_at(connection, "later", position=1)
+
+
+def test_a_workflow_of_thousands_of_events_is_seen_as_quickly_an_event(
+    connection: psycopg.Connection[Any],
+) -> None:
+    """What is gathered of it is not looked through once for each of its events."""
+    register(connection, "work", "job", history=False)
+    worker = start_worker(connection, "work")
+
+    def answered(name: str, count: int) -> None:
+        connection.execute(
+            "insert into wakelog.events (type, correlation_id) select 'job', %s from generate_series(1, %s)",
+            [name, count],
+        )
+        sequence(connection)
+        positions, attempts, _ = zip(*claim(connection, "work", worker), strict=True)
+        connection.execute(
+            "select wakelog.ack_many('work', %s, %s, %s)", [worker, list(positions), list(attempts)]
+        )
+        connection.execute(
+            """insert into wakelog.events (type, correlation_id, causation_id, source, idempotency_key)
+               select 'work.completed', %s, e.id, 'work', 'wakelog:work/' || e.id || '/result'
+               from wakelog.events e where e.correlation_id = %s""",
+            [name, name],
+        )
+        sequence(connection)
+
+    def milliseconds(query: LiteralString, name: str, count: int) -> float:
+        """The best of three."""
+        took = []
+        for _ in range(3):
+            plan = one(connection, f"explain (analyze, format json) select * from {query}", name)[0]
+            assert plan["Plan"]["Actual Rows"] == count
+            took.append(plan["Execution Time"])
+        return min(took)
+
+    few, many = 400, 3200
+    answered("small", few)
+    answered("large", many)
+    queries: list[tuple[LiteralString, int]] = [
+        ("wakelog.workflow_at(%s)", 2),
+        ("wakelog.recorded_work(%s)", 1),
+    ]
+    for query, rows in queries:
+        small = milliseconds(query, "small", rows * few)
+        large = milliseconds(query, "large", rows * many)
+        assert large <= 24 * small, f"{query}: {small} ms for {few} events, {large} ms for {many}"

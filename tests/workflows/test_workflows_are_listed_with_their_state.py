@@ -143,3 +143,22 @@ def test_a_workflow_of_very_many_events_is_met_once(connection: psycopg.Connecti
         "select correlation_id from wakelog.workflows(p_below => %s)", [below]
     ).fetchall()
     assert rest == [("second",), ("first",)], "what has a later event is not below it"
+
+
+def test_the_few_that_are_done_are_found_for_what_it_costs_to_pass_the_others(
+    connection: psycopg.Connection[Any],
+) -> None:
+    """Not one window of the log after the other for each of them, or a look at more than are asked for."""
+    others = 2000
+    register(connection, "work", "job")
+    for name in ("first", "second"):
+        append(connection, "note", correlation_id=name)
+    connection.execute("insert into wakelog.events (type) select 'job' from generate_series(1, %s)", [others])
+    append(connection, "note", correlation_id="last")
+    sequence(connection)
+    for limit, least in ((1, 0), (3, others)):
+        with connection.transaction():
+            before = rows_read(connection, "log")
+            assert names(connection, state="done", limit=limit) == ["last", "second", "first"][:limit]
+            read = rows_read(connection, "log") - before
+        assert least < read <= 10 * least + 4000  # a window of 1,000, each joined
