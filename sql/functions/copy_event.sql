@@ -6,6 +6,11 @@ create or replace function wakelog.copy_event(
 ) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_bitmapscan = off
+set jit = off
 as $$
 declare
     v_seq bigint := nextval('wakelog.events_seq_seq');

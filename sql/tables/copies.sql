@@ -10,7 +10,7 @@ create table wakelog.copies (
     agents text[]
 );
 
-create index copies_by_workflow on wakelog.copies (correlation_id);
+create index copies_by_workflow on wakelog.copies (correlation_id, first_seq);
 
 -- Whether there are any, and which: asked at each claim.
 create index copies_confined on wakelog.copies (seq) where agents is not null;

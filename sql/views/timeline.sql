@@ -1,5 +1,6 @@
 -- Everything of one correlation, oldest first: its events, and what each agent did about them.
 -- select * from wakelog.timeline where correlation_id = '...'
+-- What is in hand and what is dead is looked up for each agent, not read as a whole for what is of one workflow.
 create or replace view wakelog.timeline as
 with event as not materialized (
     select coalesce(e.correlation_id, e.id::text) as correlation_id, l.position, e.id, e.type, e.source,
@@ -18,9 +19,13 @@ union all
 select e.correlation_id, d.claimed_at, 'delivery', a.name,
        case when d.worker is null then 'waiting' else 'running' end, d.attempt,
        wakelog.clock() - d.claimed_at, d.worker, e.position, e.id, e.causation_id, d.failures
-from event e join wakelog.deliveries d on d.position = e.position join wakelog.agents a on a.id = d.agent_id
+from event e cross join wakelog.agents a
+cross join lateral (
+    select * from wakelog.deliveries w where w.agent_id = a.id and w.position = e.position offset 0) d
 union all
 select e.correlation_id, d.died_at, 'delivery', a.name, 'dead', d.attempts, d.died_at - d.first_claimed_at,
        null, e.position, e.id, e.causation_id, d.failures
-from event e join wakelog.dead d on d.position = e.position join wakelog.agents a on a.id = d.agent_id
+from event e cross join wakelog.agents a
+cross join lateral (
+    select * from wakelog.dead w where w.agent_id = a.id and w.position = e.position offset 0) d
 order by 2, 9, 3 desc;

@@ -280,3 +280,48 @@ def test_a_patience_that_is_none_is_refused(connection: psycopg.Connection) -> N
     assert refused.value.sqlstate == "WL006"
     connection.execute("set wakelog.backpressure = '0.01'")
     connection.execute(INSERT)
+
+
+@pytest.mark.parametrize(
+    ("options", "index"),
+    [
+        ({"capacity": 100_000}, "room_by_agent"),
+        ({"capacity": 50, "overflow": "drop_oldest"}, "slots_one_per_event"),
+    ],
+    ids=["there is room", "the oldest is dropped"],
+)
+def test_each_event_of_a_bulk_load_costs_the_same(
+    connection: psycopg.Connection, options: dict[str, Any], index: str
+) -> None:
+    """What a transaction has taken stays in the index until it ends, and is not passed again for each event."""
+    events = 2000
+    register(connection, "agent", "job", **options)
+    connection.execute("select pg_stat_force_next_flush()")
+    read = "select idx_tup_read from pg_stat_user_indexes where indexrelname = %s"
+    before = one(connection, read, index)
+    fill(connection, events)
+    connection.execute("select pg_stat_force_next_flush()")
+    assert events <= one(connection, read, index) - before <= 20 * events
+
+
+def test_room_from_before_it_had_an_order_is_taken_too(connection: psycopg.Connection) -> None:
+    register(connection, "agent", "job", capacity=20)
+    connection.execute("update wakelog.room set id = null where id % 2 = 0")
+    with connection.transaction():
+        for _ in range(20):
+            append_event(connection, "job")
+        with pytest.raises(CapacityReached), connection.transaction():
+            append_event(connection, "job")
+    assert one(connection, TAKEN) == 20
+
+
+def test_what_is_rolled_back_is_there_for_the_next(connection: psycopg.Connection) -> None:
+    register(connection, "agent", "job", capacity=5)
+    with connection.transaction():
+        append_event(connection, "job")
+        with connection.transaction(force_rollback=True):
+            fill(connection, 4)
+        fill(connection, 4)
+        with pytest.raises(CapacityReached), connection.transaction():
+            append_event(connection, "job")
+    assert one(connection, TAKEN) == 5

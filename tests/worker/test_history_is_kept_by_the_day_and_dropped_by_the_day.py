@@ -1,9 +1,10 @@
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
 from psycopg import Connection
 from tests.worker.asking import ack, append, claim, fail, register, sequence, start_worker
-from tests.worker.waiting import one
+from tests.worker.waiting import one, until
 
 
 def finish(connection: Connection[Any], agent: str = "tests", count: int = 1) -> None:
@@ -158,3 +159,38 @@ def test_dropping_loses_nothing_unread_or_unfinished(connection: Connection[Any]
     other = start_worker(connection, "tests", "late")
     assert sorted(claim(connection, "tests", other)) == [(2, 2, "push"), (4, 2, "push")]
     assert [position for position, _, _ in claim(connection, "late", other)] == [1, 2, 3, 4]
+
+
+def test_work_is_finished_while_old_steps_are_deleted(connection: Connection[Any], database: str) -> None:
+    """There may be millions of them. What finishes waits for the tables that are dropped, and these come after."""
+    register(connection, "tests", "push")
+    turn_the_clock(connection, -3)
+    finish(connection)
+    turn_the_clock(connection, 0)
+    connection.execute("select wakelog.make_history_partitions(3)")
+    connection.execute(
+        "insert into wakelog.steps (agent_id, position, name, result, finished_at) "
+        "select id, 1, 'step', '1', clock_timestamp() - interval '3 days' from wakelog.agents"
+    )
+    with ThreadPoolExecutor() as aside, psycopg.connect(database) as holder:
+        holder.execute("select from wakelog.steps for update")
+        dropping = aside.submit(drop_history, database)
+        until(
+            lambda: one(
+                connection,
+                "select true from pg_stat_activity where query like '%%drop_history%%' and wait_event_type = 'Lock'",
+            )
+        )
+        connection.execute("set lock_timeout = '2s'")
+        finish(connection)
+        holder.rollback()
+        assert dropping.result(timeout=20) == 1
+    assert one(connection, "select count(*) from wakelog.steps") == 0
+
+
+def drop_history(url: str) -> int:
+    """How many days went."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        return one(
+            connection, "select count(*) from wakelog.drop_history(clock_timestamp() - interval '1 day')"
+        )

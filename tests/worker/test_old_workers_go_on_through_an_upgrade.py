@@ -1,6 +1,6 @@
 """A worker of the version before, its own code, goes on while the schema is upgraded under it, and afterwards.
 
-previous/0009.tar.xz is what git archived of engine, cli, sql and migrations when 0009 was the newest revision. With
+previous/0011.tar.xz is what git archived of engine, cli, sql and migrations when 0011 was the newest revision. With
 each released revision, the one before it takes its place.
 """
 
@@ -20,7 +20,7 @@ from tests.worker.waiting import one, until
 
 from wakelog.postgres.schema import status, upgrade
 
-PREVIOUS = Path(__file__).parent / "previous" / "0009.tar.xz"
+PREVIOUS = Path(__file__).parent / "previous" / "0011.tar.xz"
 
 AGENTS = """
 @app.agent("writer", on="work", start="beginning", backoff=Fixed(0.05))

@@ -149,3 +149,30 @@ def test_who_works_is_counted_once_for_all(connection: Connection[Any]) -> None:
         found = connection.execute("select worker, in_flight from wakelog.workers order by worker").fetchall()
         assert found == [(first, 30), (second, 70), (idle, 0)]
         assert rows_read(connection, "deliveries") - before <= 100
+
+
+def test_a_timeline_reads_what_is_its_own(connection: psycopg.Connection[Any]) -> None:
+    """Thousands of others are in hand and dead."""
+    register(connection, "work", "work")
+    append(connection, "work", "work", correlation_id="mine")
+    connection.execute("insert into wakelog.events (type) select 'work' from generate_series(1, 3000)")
+    sequence(connection)
+    worker = start_worker(connection, "work")
+    first, *_ = claim(connection, "work", worker)
+    fail(connection, "work", worker, first, final=True)
+    connection.execute(
+        """insert into wakelog.dead
+           select d.agent_id, d.position, 1, 0, 'max_attempts', null, null, now(), now() from wakelog.deliveries d
+           where d.position > 1000"""
+    )
+    connection.execute("delete from wakelog.deliveries where position > 1000")
+    connection.execute("vacuum analyze wakelog.deliveries, wakelog.dead")
+    with connection.transaction():
+        before = rows_read(connection, "deliveries", "dead")
+        found = connection.execute(
+            "select what, outcome from wakelog.timeline where correlation_id = 'mine' and name like 'work'"
+        ).fetchall()
+        assert rows_read(connection, "deliveries", "dead") - before <= 10
+    assert sorted(found, key=str) == [
+        ("delivery", "dead"), ("delivery", "running"), ("event", None), ("event", None),
+    ]  # fmt: skip

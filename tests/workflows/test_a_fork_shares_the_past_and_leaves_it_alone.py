@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import sql
-from tests.worker.asking import ack, append, claim, register, sequence, start_worker
+from tests.worker.asking import ack, append, claim, register, rows_read, sequence, start_worker
 from tests.worker.waiting import one
 
 from wakelog import BadInput, Event, NothingToFork, RetryAfter, UnknownAgent, UnknownWorkflow, Wakelog
@@ -243,6 +243,31 @@ def test_a_copy_has_the_copy_of_its_cause(connection: psycopg.Connection[Any]) -
     push, answer = workflow_at(connection, made).events
     assert (push.type, [work.agent for work in push.work]) == ("push", ["slow"])
     assert (answer.type, answer.causation_id, answer.cause) == ("quick.completed", push.id, push.id)
+
+
+def test_each_copy_of_a_long_chain_costs_the_same(connection: psycopg.Connection[Any]) -> None:
+    """The copy of a cause is looked up, and not looked for among all that were made before."""
+    events = 400
+    register(connection, "work", "job")
+    append(connection, "note", correlation_id="w")
+    connection.execute(
+        """with recursive chain (n, id, cause) as (
+               select 1, gen_random_uuid(), null::uuid
+               union all
+               select c.n + 1, gen_random_uuid(), c.id from chain c where c.n < %s)
+           insert into wakelog.events (id, type, correlation_id, causation_id)
+           select c.id, 'job', 'w', c.cause from chain c order by c.n""",
+        [events],
+    )
+    sequence(connection)
+    with connection.transaction():
+        before = rows_read(connection, "copies")
+        made = one(connection, "select wakelog.fork_workflow('w', p_position => 2)")
+        assert rows_read(connection, "copies") - before <= 8 * events
+    sequence(connection)
+    copied = [event for event in workflow_at(connection, made).events if not event.shared]
+    assert len(copied) == events
+    assert [event.cause for event in copied[1:]] == [event.id for event in copied[:-1]]
 
 
 STEPS = Wakelog("steps")
