@@ -7,6 +7,11 @@ create or replace function wakelog.fork_point(
 )
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_nestloop = on
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
 as $$
 declare
     v_first bigint;
@@ -42,9 +47,11 @@ begin
         -- What was committed together was there together.
         select max(l.position) into reached
         from wakelog.log p
-        join wakelog.events f on f.seq = p.seq
-        join wakelog.events e on coalesce(e.correlation_id, e.id::text) = coalesce(f.correlation_id, f.id::text) and e.xid = f.xid
-        join wakelog.log l on l.seq = e.seq
+        cross join lateral (select v.* from wakelog.events v where v.seq = p.seq offset 0) f
+        cross join lateral (
+            select v.* from wakelog.events v
+            where coalesce(v.correlation_id, v.id::text) = coalesce(f.correlation_id, f.id::text) and v.xid = f.xid offset 0) e
+        cross join lateral (select o.* from wakelog.log o where o.seq = e.seq offset 0) l
         where p.position = event;
     else
         select max(w.position) into event from wakelog.workflow_events(p_correlation, reached) w;

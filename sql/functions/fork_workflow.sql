@@ -13,6 +13,11 @@ create or replace function wakelog.fork_workflow(
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_nestloop = on
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
 as $$
 declare
     v_fork text := wakelog.uuid7()::text;
@@ -29,13 +34,13 @@ begin
     values (v_fork, p_correlation, v_point.shared_below, v_point.reached, v_point.as_of, coalesce(p_changes, '{}'), p_agents);
 
     for v_open in
-        select o.position, e as event,
+        select o.position, e.event,
                case when p_agents is null then o.agents
                     when o.agents is null then p_agents
                     else array(select unnest(o.agents) intersect select unnest(p_agents)) end as agents
         from wakelog.open_at(p_correlation, v_point.at_event, v_point.event, v_point.reached, v_point.as_of) o
-        join wakelog.log l on l.position = o.position
-        join wakelog.events e on e.seq = l.seq
+        cross join lateral (
+            select v as event from wakelog.log l join wakelog.events v on v.seq = l.seq where l.position = o.position offset 0) e
         order by o.position
     loop
         continue when v_open.agents = '{}';

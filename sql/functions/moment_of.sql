@@ -2,6 +2,8 @@
 create or replace function wakelog.moment_of(p_position bigint) returns timestamptz
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
 as $$
 declare
     v_at timestamptz;

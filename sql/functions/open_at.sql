@@ -5,18 +5,26 @@ create or replace function wakelog.open_at(
     p_correlation text, p_at_event boolean, p_event bigint, p_reached bigint, p_as_of timestamptz
 ) returns table ("position" bigint, agents text[])
 language sql stable
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_nestloop = on
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
 begin atomic
     with point as materialized (
         select e.xid, coalesce(e.correlation_id, e.id::text) as correlation_id
-        from wakelog.log l join wakelog.events e on e.seq = l.seq
+        from wakelog.log l cross join lateral (select v.* from wakelog.events v where v.seq = l.seq offset 0) e
         where p_at_event and l.position = p_event
     ),
     entering as materialized (
         select l.position, c.agents
         from point p
-        join wakelog.events e on coalesce(e.correlation_id, e.id::text) = p.correlation_id
-        join wakelog.log l on l.seq = e.seq and (e.xid = p.xid or l.position > p_event and l.position <= p_reached)
+        cross join lateral (
+            select v.* from wakelog.events v where coalesce(v.correlation_id, v.id::text) = p.correlation_id offset 0) e
+        cross join lateral (select o.* from wakelog.log o where o.seq = e.seq offset 0) l
         left join wakelog.copies c on c.seq = e.seq
+        where e.xid = p.xid or l.position > p_event and l.position <= p_reached
     )
     select n.position, n.agents from entering n
     union all

@@ -4,6 +4,8 @@ create or replace function wakelog.position_at(p_at timestamptz) returns bigint
 language plpgsql stable
 security definer
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
 as $$
 declare
     v_low bigint := 0;

@@ -5,6 +5,7 @@ returns table (name text, result jsonb, finished_at timestamptz, inherited boole
 language sql stable
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set enable_nestloop = on
 set enable_hashjoin = off
 set enable_mergejoin = off
 set jit = off

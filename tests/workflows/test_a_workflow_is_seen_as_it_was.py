@@ -4,7 +4,7 @@ from typing import Any, LiteralString
 
 import psycopg
 import pytest
-from tests.worker.asking import ack, append, claim, fail, register, sequence, start_worker
+from tests.worker.asking import ack, append, claim, fail, register, rows_read, sequence, start_worker
 from tests.worker.waiting import one
 
 from wakelog import BadInput, Event, UnknownWorkflow
@@ -199,3 +199,40 @@ def test_a_workflow_of_thousands_of_events_is_seen_as_quickly_an_event(
         small = milliseconds(query, "small", rows * few)
         large = milliseconds(query, "large", rows * many)
         assert large <= 24 * small, f"{query}: {small} ms for {few} events, {large} ms for {many}"
+
+
+@pytest.mark.parametrize("told", [False, True], ids=["never analysed", "analysed when it was small"])
+@pytest.mark.parametrize(
+    "look",
+    [
+        "select * from wakelog.workflow_events(%(name)s)",
+        "select * from wakelog.workflow_at(%(name)s)",
+        "select * from wakelog.workflow_at(%(name)s, p_at => now())",
+        "select * from wakelog.workflow_at(%(name)s, 10)",
+        "select * from wakelog.recorded_work(%(name)s)",
+        "select * from wakelog.workflow_summary(%(name)s)",
+        "select wakelog.fork_workflow(%(name)s, p_position => 1)",
+        "select wakelog.fork_workflow(%(name)s, p_at => now())",
+    ],
+)
+def test_nothing_is_read_but_the_workflow(
+    connection: psycopg.Connection[Any], look: LiteralString, told: bool
+) -> None:
+    """Whatever the planner believes of the log, and whatever it believed when a session first asked."""
+    register(connection, "work", "job")
+    worker = start_worker(connection, "work")
+    append(connection, "job", "note", "note", correlation_id="one")
+    append(connection, *["note"] * 10)
+    sequence(connection)
+    claim(connection, "work", worker)
+    if told:
+        connection.execute("analyze")
+    for _ in range(8):
+        with connection.transaction(force_rollback=True):
+            connection.execute(look, {"name": "one"})
+    connection.execute("insert into wakelog.events (type) select 'note' from generate_series(1, 5000)")
+    sequence(connection)
+    with connection.transaction(force_rollback=True):
+        before = rows_read(connection, "log", "events")
+        assert connection.execute(look, {"name": "one"}).rowcount >= (0 if "recorded" in look else 1)
+        assert 0 < rows_read(connection, "log", "events") - before <= 150
