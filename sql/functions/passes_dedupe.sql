@@ -3,14 +3,17 @@
 --
 -- simple: unless an earlier one of its key is unfinished. throttle: unless it came within the window of the last one
 -- that was let through, by the time at which both came into the log. debounce: when no other has come for the length
--- of the window; until then it waits as a delivery, and the next one takes its place.
+-- of the window; until then it waits as a delivery, and the next one takes its place. Without sorting, the index
+-- of keys is the way that is left to it: in that of what is due, all keys wait.
 create or replace function wakelog.passes_dedupe(
     p_agent wakelog.agents, p_key text, p_sequenced_at timestamptz, p_now timestamptz
 ) returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set enable_sort = off
 as $$
 declare
+    v_rows tid[];
     v_replaced bigint[];
 begin
     if p_key is null then
@@ -27,11 +30,16 @@ begin
         where w.opened_at + p_agent.dedupe_window <= excluded.opened_at;
         return found;
     end if;
-    with replaced as (
-        delete from wakelog.deliveries d
-        where d.agent_id = p_agent.id and d.key = p_key
+    v_rows := array(
+        select d.ctid from wakelog.deliveries d
+        where d.agent_id = p_agent.id and d.key >= p_key and d.key <= p_key
           and d.worker is null and d.attempt = 0 and d.available_at > p_sequenced_at
-        returning d.position
+        order by d.key, d.position);
+    if v_rows = '{}' then
+        return true;
+    end if;
+    with replaced as (
+        delete from wakelog.deliveries d where d.ctid = any (v_rows) returning d.position
     )
     select array_agg(r.position) into v_replaced from replaced r;
     perform wakelog.leave_out(p_agent, v_replaced, p_now);

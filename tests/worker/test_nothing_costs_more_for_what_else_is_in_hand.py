@@ -7,7 +7,7 @@ from typing import Any, LiteralString
 
 import psycopg
 import pytest
-from tests.worker.asking import one, rows_read
+from tests.worker.asking import claim, one, register, rows_read, sequence, start_worker
 from tests.worker.test_an_old_snapshot_slows_nobody_down import pages
 
 FEW, MANY = 40, 4000
@@ -197,3 +197,65 @@ def test_nor_what_a_session_does_that_has_planned_it_with_nothing_there(
         before = rows_read(connection, "deliveries", "dead", "steps")
         take(200)
         assert 0 < rows_read(connection, "deliveries", "dead", "steps") - before <= 20
+
+
+@pytest.mark.every_postgres
+@pytest.mark.parametrize("told", [False, True], ids=["never analysed", "analysed when it was small"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ordered_by": "payload.key"},
+        {"dedupe": {"by": "payload.key", "mode": "simple"}},
+        {"dedupe": {"by": "payload.key", "mode": "throttle", "window": 60}},
+        {"dedupe": {"by": "payload.key", "mode": "debounce", "window": 60}},
+        {"dedupe": {"by": "payload.key", "mode": "keep_last"}},
+        {"expires": 3600},
+        {"rate": {"count": 100000, "window": 60}},
+        {"capacity": 100000},
+        {"capacity": 1000, "overflow": "drop_oldest"},
+    ],
+    ids=[
+        "ordered",
+        "simple",
+        "throttle",
+        "debounce",
+        "keep last",
+        "expires",
+        "rate",
+        "capacity",
+        "drop oldest",
+    ],
+)
+def test_nor_what_is_claimed_and_finished_by_a_session_that_began_with_nothing_there(
+    connection: psycopg.Connection[Any], options: dict[str, Any], told: bool
+) -> None:
+    register(connection, "agent", "work", **options)
+    worker = start_worker(connection, "agent")
+
+    def more(count: int) -> None:
+        connection.execute(
+            """insert into wakelog.events (type, payload)
+               select 'work', jsonb_build_object('key', n %% 1000) from generate_series(1, %s) n""",
+            [count],
+        )
+        sequence(connection)
+
+    def turn() -> None:
+        claimed = claim(connection, "agent", worker, limit=10)
+        connection.execute(
+            "select wakelog.ack_many('agent', %s, %s, %s)",
+            [worker, [position for position, _, _ in claimed], [attempt for _, attempt, _ in claimed]],
+        )
+
+    for _ in range(8):
+        more(2)
+        turn()
+        if told:
+            connection.execute("analyze")
+    more(MANY)
+    for _ in range(2):
+        turn()
+    with connection.transaction():
+        before = rows_read(connection, "deliveries", "slots", "dropped", "dead", "starts")
+        turn()
+        assert rows_read(connection, "deliveries", "slots", "dropped", "dead", "starts") - before <= 1500
