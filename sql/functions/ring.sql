@@ -11,6 +11,9 @@ create or replace function wakelog.ring() returns timestamptz
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
 as $$
 declare
     v_began constant timestamptz := wakelog.clock();

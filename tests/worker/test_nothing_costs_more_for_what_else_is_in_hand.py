@@ -259,3 +259,25 @@ def test_nor_what_is_claimed_and_finished_by_a_session_that_began_with_nothing_t
         before = rows_read(connection, "deliveries", "slots", "dropped", "dead", "starts")
         turn()
         assert rows_read(connection, "deliveries", "slots", "dropped", "dead", "starts") - before <= 1500
+
+
+@pytest.mark.every_postgres
+@pytest.mark.parametrize("told", [False, True], ids=["never analysed", "analysed when it was small"])
+@pytest.mark.parametrize(
+    "look", ["select wakelog.ring()", "select wakelog.reap_workers()", "select * from wakelog.ready_agents()"]
+)
+def test_nor_do_the_looks_of_a_doorkeeper_that_began_with_nothing_there(
+    connection: psycopg.Connection[Any], worker: int, look: LiteralString, told: bool
+) -> None:
+    in_hand(connection, worker, 10)
+    if told:
+        connection.execute("analyze wakelog.deliveries")
+    for _ in range(8):
+        connection.execute(look)
+    connection.execute("insert into wakelog.events (type) select 'work' from generate_series(1, %s)", [MANY])
+    sequence(connection)
+    assert one(connection, "select count(*) from wakelog.claim('agent', %s, %s)", worker, MANY) == MANY
+    with connection.transaction():
+        before = rows_read(connection, "deliveries")
+        connection.execute(look)
+        assert rows_read(connection, "deliveries") - before <= 10
