@@ -131,7 +131,14 @@ def test_one_that_waits_long_for_its_first_statement_is_ended(
 def test_what_takes_it_and_says_nothing_is_acknowledged_with_others(
     connection: Connection[Any], start_workers: Callable[..., Any]
 ) -> None:
-    connection.execute("create table effects (n int)")
+    """By the one connection that finishes many at a time, and not by the one that each of them has taken."""
+    connection.execute(
+        """create table effects (n int);
+           create table finished_by (position bigint, pid int);
+           create function tell() returns trigger language plpgsql as $$
+           begin insert into public.finished_by values (new.position, pg_backend_pid()); return null; end $$;
+           create trigger tell after insert on wakelog.history for each row execute function tell()"""
+    )
     for n in range(320):
         append(connection, "push", payload={"n": n})
     start_workers("""
@@ -141,7 +148,11 @@ def test_what_takes_it_and_says_nothing_is_acknowledged_with_others(
             if event.payload["n"] < 20: await connection.execute("insert into effects values (%s)", [event.position])
     """)
     until(lambda: one(connection, "select count(*) from wakelog.history") == 320)
-    assert one(connection, "select count(distinct xmin::text) from wakelog.history where position > 30") < 100
+    silent = "select count(distinct pid) from finished_by where position > 20"
+    assert one(connection, silent) == 1
+    assert one(connection, "select count(distinct xmin::text) from wakelog.history where position > 20") < 300
+    both = "select count(*) from finished_by a join finished_by b using (pid) where a.position <= 20 and b.position > 20"
+    assert one(connection, both) == 0
 
 
 def test_what_fails_in_it_is_rolled_back_alone(
