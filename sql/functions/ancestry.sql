@@ -8,7 +8,9 @@ begin atomic
         select p_correlation, 0, 9223372036854775807, 9223372036854775807, 'infinity'::timestamptz
         union all
         select f.parent, l.generation + 1, least(l.below, f.position), least(l.reached, f.reached), least(l.as_of, f.as_of)
-        from line l join wakelog.forks f on f.correlation_id = l.correlation_id
+        from line l
+        -- Looked up, whoever this becomes a part of: there may be very many forks.
+        cross join lateral (select k.* from wakelog.forks k where k.correlation_id = l.correlation_id offset 0) f
     )
     select l.correlation_id, l.generation, l.below, l.reached, l.as_of from line l;
 end;

@@ -1,8 +1,7 @@
 -- Let a new event take the slot of the oldest one that has not been handed out, which the agent will not be given.
 -- False where all are being worked on.
 --
--- Looked for behind the last one that was dropped, and only where there is none there, among those before it: they are with
--- workers, or their slots were taken by this transaction, whose index still has them.
+-- A transaction goes on behind the last one it dropped, as in wakelog.take_room; where there is none behind, it begins anew.
 create or replace function wakelog.drop_oldest(p_agent_id integer, p_seq bigint) returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -14,7 +13,8 @@ set enable_sort = off
 set jit = off
 as $$
 declare
-    v_behind bigint := (select max(x.seq) from wakelog.dropped x where x.agent_id = p_agent_id);
+    v_setting constant text := 'wakelog.dropped_' || p_agent_id;
+    v_behind bigint := nullif(current_setting(v_setting, true), '')::bigint;
     v_oldest bigint;
 begin
     loop
@@ -34,6 +34,7 @@ begin
     delete from wakelog.slots s where s.agent_id = p_agent_id and s.seq = v_oldest;
     insert into wakelog.dropped (agent_id, seq) values (p_agent_id, v_oldest) on conflict do nothing;
     insert into wakelog.slots (agent_id, seq) values (p_agent_id, p_seq);
+    perform set_config(v_setting, v_oldest::text, true);
     return true;
 end
 $$;

@@ -24,7 +24,7 @@ begin atomic
     told as materialized (
         select r.position, a.name as agent, (x.event).id,
                substr((x.event).idempotency_key, length('wakelog:' || a.name || '/' || (r.event).id || '/') + 1) as key,
-               (x.event).type, (x.event).payload, (x.event).source, (x.event).stream, (x.event).metadata
+               (x.event).type, (x.event).payload, (x.event).source, (x.event).stream, (x.event).metadata, (x.event).seq
         from event r
         join event x on (x.event).causation_id = (r.event).id
         join wakelog.agents a
@@ -48,7 +48,7 @@ begin atomic
     answer as (
         select t.position, t.agent, jsonb_agg(jsonb_build_object(
                    'key', t.key, 'id', t.id, 'type', t.type, 'payload', t.payload, 'source', t.source, 'stream', t.stream,
-                   'metadata', t.metadata) order by t.key) as answers
+                   'metadata', t.metadata) order by t.key, t.seq) as answers
         from told t
         where not starts_with(t.key, 'failed/')
         group by t.position, t.agent

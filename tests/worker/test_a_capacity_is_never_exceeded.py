@@ -325,3 +325,30 @@ def test_what_is_rolled_back_is_there_for_the_next(connection: psycopg.Connectio
         with pytest.raises(CapacityReached), connection.transaction():
             append_event(connection, "job")
     assert one(connection, TAKEN) == 5
+
+
+def test_an_older_one_that_was_given_back_is_dropped_first(connection: psycopg.Connection) -> None:
+    """Older than what was dropped already, and nobody works on it any more."""
+    register(connection, "agent", "job", capacity=2, overflow="drop_oldest")
+    worker = start_worker(connection, "agent")
+    fill(connection, 2)
+    sequence(connection)
+    ((position, attempt, _),) = claim(connection, "agent", worker, limit=1)
+    fill(connection, 1)  # which drops the second
+    connection.execute("select wakelog.release('agent', %s, %s, %s)", [worker, [position], [attempt]])
+    slots = "select array_agg(seq order by seq) from wakelog.slots"
+    assert one(connection, slots) == [1, 3]
+    fill(connection, 1)
+    assert one(connection, slots) == [3, 4]
+
+
+def test_one_that_was_committed_late_is_dropped_in_its_turn(
+    connection: psycopg.Connection, database: str
+) -> None:
+    register(connection, "agent", "job", capacity=3, overflow="drop_oldest")
+    with psycopg.connect(database) as late:
+        late.execute(INSERT)
+        fill(connection, 3)  # the last of them drops the first: what is not committed is nobody's
+        assert one(connection, "select array_agg(seq) from wakelog.dropped") == [2]
+    fill(connection, 1)
+    assert one(connection, "select array_agg(seq order by seq) from wakelog.dropped") == [1, 2]
