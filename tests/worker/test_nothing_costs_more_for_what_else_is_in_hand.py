@@ -19,11 +19,16 @@ def worker(connection: psycopg.Connection[Any]) -> int:
     return one(connection, "select wakelog.start_worker('a test', '{agent}', false)")
 
 
-def in_hand(connection: psycopg.Connection[Any], worker: int, count: int) -> None:
-    """Append so many events, and claim them."""
+def claimed(connection: psycopg.Connection[Any], worker: int, count: int) -> None:
+    """Append so many events, and claim them; the planner is told nothing."""
     connection.execute("insert into wakelog.events (type) select 'work' from generate_series(1, %s)", [count])
-    connection.execute("select wakelog.sequence()")
-    assert one(connection, "select count(*) from wakelog.claim('agent', %s, %s)", worker, count) == count
+    sequence(connection)
+    assert len(claim(connection, "agent", worker, limit=count)) == count
+
+
+def in_hand(connection: psycopg.Connection[Any], worker: int, count: int) -> None:
+    """Append so many events, and claim them; the planner knows it."""
+    claimed(connection, worker, count)
     connection.execute("vacuum analyze wakelog.deliveries")
 
 
@@ -131,9 +136,7 @@ def test_nor_a_claim_of_what_is_due(
 ) -> None:
     """A claim takes the first of thousands, all to be tried again, and reads hardly another one."""
     connection.execute("vacuum analyze wakelog.deliveries")
-    connection.execute("insert into wakelog.events (type) select 'work' from generate_series(1, %s)", [MANY])
-    connection.execute("select wakelog.sequence()")
-    assert one(connection, "select count(*) from wakelog.claim('agent', %s, %s)", worker, MANY) == MANY
+    claimed(connection, worker, MANY)
     connection.execute(
         """update wakelog.deliveries
            set worker = null, available_at = wakelog.clock() - interval '1 day' + position * %s::interval""",
@@ -184,9 +187,7 @@ def test_nor_what_a_session_does_that_has_planned_it_with_nothing_there(
     for _ in range(8):
         with connection.transaction(force_rollback=True):
             take(1)
-    connection.execute("insert into wakelog.events (type) select 'work' from generate_series(1, %s)", [MANY])
-    connection.execute("select wakelog.sequence()")
-    assert one(connection, "select count(*) from wakelog.claim('agent', %s, %s)", worker, MANY) == MANY
+    claimed(connection, worker, MANY)
     connection.execute(
         """with dead as (delete from wakelog.deliveries d where d.position > %s returning d.*)
            insert into wakelog.dead
@@ -274,9 +275,7 @@ def test_nor_do_the_looks_of_a_doorkeeper_that_began_with_nothing_there(
         connection.execute("analyze wakelog.deliveries")
     for _ in range(8):
         connection.execute(look)
-    connection.execute("insert into wakelog.events (type) select 'work' from generate_series(1, %s)", [MANY])
-    sequence(connection)
-    assert one(connection, "select count(*) from wakelog.claim('agent', %s, %s)", worker, MANY) == MANY
+    claimed(connection, worker, MANY)
     with connection.transaction():
         before = rows_read(connection, "deliveries")
         connection.execute(look)
